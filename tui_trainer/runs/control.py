@@ -1,0 +1,102 @@
+"""The mailbox of a run: commands as small files, written by screens and the command line, read by rank 0.
+
+A command is written to a temporary name, synced, and renamed, so that it is there whole or not at all. Its name starts
+with the time in nanoseconds, which gives the order. A mailbox never raises at the reader: what is no command is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tui_trainer.paths import make_private
+from tui_trainer.runs.layout import RunLayout
+
+VERSION = 1
+COMMANDS = ("set", "save", "eval", "sample", "pause", "continue", "stop")
+_MAX_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command to a running trainer.
+
+    Attributes:
+        name: one of `COMMANDS`.
+        arguments: for "set" the fields and their new values.
+        by: who sent it, for the record.
+        sent: Unix time in seconds.
+        id: names the command and orders it.
+        error: why it cannot be a command; such a one is reported and removed, never carried out.
+    """
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    by: str = ""
+    sent: float = 0.0
+    id: str = ""
+    error: str = ""
+
+
+def send(layout: RunLayout, name: str, arguments: dict[str, Any] | None = None, *, by: str = "") -> Command:
+    """Put a command into the mailbox of a run.
+
+    Raises:
+        OSError: the run directory cannot be written.
+    """
+    directory = make_private(layout.control)
+    identifier = f"{time.time_ns():020d}-{os.urandom(4).hex()}"
+    command = Command(name, arguments or {}, by, time.time(), identifier)
+    temporary = directory / f".{identifier}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(
+            {"version": VERSION, "id": identifier, "command": name, "arguments": command.arguments, "by": by, "sent": command.sent},
+            file,
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(directory / f"{identifier}.json")
+    return command
+
+
+def pending(layout: RunLayout) -> list[Command]:
+    """The commands waiting in the mailbox, oldest first, malformed ones among them with `error` set."""
+    try:
+        names = sorted(name for name in os.listdir(layout.control) if name.endswith(".json"))
+    except OSError:
+        return []
+    return [_read(layout.control / name) for name in names]
+
+
+def remove(layout: RunLayout, command: Command) -> None:
+    """Take a command out of the mailbox."""
+    with contextlib.suppress(OSError):
+        (layout.control / f"{command.id}.json").unlink()
+
+
+def _read(path: Path) -> Command:
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is not a plain file")
+        if status.st_uid != os.getuid():
+            raise ValueError("belongs to another user")
+        if status.st_size > _MAX_BYTES:
+            raise ValueError(f"is larger than {_MAX_BYTES} bytes")
+        data = json.loads(path.read_bytes())
+        if not isinstance(data, dict) or not isinstance(data.get("arguments", {}), dict):
+            raise ValueError("is not a JSON object with arguments")
+        if data.get("id") != path.stem:
+            raise ValueError("has an id that is not its name")
+        if data.get("command") not in COMMANDS:
+            raise ValueError(f"is not one of {', '.join(COMMANDS)}")
+        return Command(data["command"], data.get("arguments", {}), str(data.get("by", "")), float(data.get("sent", 0)), path.stem)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        return Command("refused", id=path.stem, error=str(error))

@@ -1,0 +1,122 @@
+"""Append-only JSON lines: one writer, any number of readers that never read a byte twice.
+
+`JournalWriter` is used by rank 0 and by the supervisor; `Tailer` by the screens, the command line and the supervisor.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tui_trainer.runs.events import Event
+from tui_trainer.runs.files import dump_line
+
+_CHUNK = 1 << 18
+
+
+class JournalWriter:
+    """Appends lines, each in one `write`, so that a kill never tears an earlier line.
+
+    Args:
+        path: the file; created if missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._sequence = _count_lines(self._descriptor)
+        self._end_torn_line()
+
+    def _end_torn_line(self) -> None:
+        size = os.fstat(self._descriptor).st_size
+        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            os.write(self._descriptor, b"\n")
+
+    def append(self, fields: dict[str, Any]) -> None:
+        """Append one object as it is.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        os.write(self._descriptor, dump_line(fields))
+
+    def write(self, event: Event, *, durable: bool = False) -> Event:
+        """Append an event, numbered and stamped; returns it as written.
+
+        Args:
+            durable: force it to the disk before returning.
+        """
+        stamped = replace(event, seq=self._sequence, t=event.t or time.time())
+        self.append(stamped.to_dict())
+        self._sequence += 1
+        if durable:
+            os.fsync(self._descriptor)
+        return stamped
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> JournalWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _count_lines(descriptor: int) -> int:
+    count, offset = 0, 0
+    while chunk := os.pread(descriptor, _CHUNK, offset):
+        count += chunk.count(b"\n")
+        offset += len(chunk)
+    return count
+
+
+class Tailer:
+    """Reads the whole lines that were appended since the last call.
+
+    A line still being written waits until its line break is there. A file that shrank or was replaced is read anew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._inode = 0
+        self._rest = b""
+
+    def read(self, max_bytes: int = _CHUNK) -> list[bytes]:
+        """Whole new lines without their line breaks, at most about `max_bytes`; empty if there is nothing new."""
+        try:
+            with self._path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_ino != self._inode or status.st_size < self._offset:
+                    self._inode, self._offset, self._rest = status.st_ino, 0, b""
+                if status.st_size == self._offset:
+                    return []
+                file.seek(self._offset)
+                chunk = file.read(max_bytes)
+                while b"\n" not in chunk and (more := file.read(max_bytes)):
+                    chunk += more
+        except OSError:
+            return []
+        self._offset += len(chunk)
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        return lines
+
+    def has_more(self) -> bool:
+        """Whether the file holds bytes that were not read yet."""
+        try:
+            return self._path.stat().st_size > self._offset
+        except OSError:
+            return False
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """All whole lines of a file."""
+    tailer = Tailer(path)
+    while lines := tailer.read():
+        yield from lines

@@ -1,0 +1,134 @@
+"""What a screen knows of a run: built up event by event, read by the Train screen, `runs watch` and `runs show`.
+
+`RunReader.advance` takes what is new in the files, in slices short enough for an event loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from tui_trainer.runs.events import (
+    FINAL_EVENTS,
+    Alert,
+    CheckpointSaved,
+    ControlApplied,
+    EvalMetrics,
+    Event,
+    Progress,
+    RunStarted,
+    Sample,
+    StepMetrics,
+    decode,
+)
+from tui_trainer.runs.journal import Tailer
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.runs.series import Series
+from tui_trainer.runs.status import RunStatus, read_status
+
+STEP_SERIES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_bytes")
+_NUM_RECENT = 500
+
+
+@dataclass
+class RunView:
+    """All that is known of a run.
+
+    Attributes:
+        series: metric name to its values over steps; evaluation metrics under their own names.
+        notable: the events worth a line of their own, oldest first.
+        samples: the answers to the fixed prompts.
+        num_torn: lines of the event file that could not be read.
+    """
+
+    status: RunStatus
+    series: dict[str, Series] = field(default_factory=dict)
+    started: RunStarted | None = None
+    last: StepMetrics | None = None
+    last_eval: EvalMetrics | None = None
+    progress: Progress | None = None
+    final: Event | None = None
+    checkpoints: list[CheckpointSaved] = field(default_factory=list)
+    notable: deque[Event] = field(default_factory=lambda: deque(maxlen=_NUM_RECENT))
+    samples: list[Sample] = field(default_factory=list)
+    num_events: int = 0
+    num_torn: int = 0
+
+    def apply(self, event: Event) -> None:
+        """Take in one event."""
+        self.num_events += 1
+        if isinstance(event, StepMetrics):
+            self._apply_step(event)
+        elif isinstance(event, EvalMetrics):
+            self.last_eval = event
+            for name, value in event.metrics.items():
+                self._append(name, event.step, value)
+        elif isinstance(event, Progress):
+            self.progress = event
+        elif isinstance(event, Sample):
+            self.samples.append(event)
+        if isinstance(event, RunStarted):
+            self.started, self.final, self.progress = event, None, None
+        if isinstance(event, CheckpointSaved):
+            self.checkpoints.append(event)
+        if isinstance(event, FINAL_EVENTS):
+            self.final = event
+        if isinstance(event, (RunStarted, EvalMetrics, CheckpointSaved, ControlApplied, Alert, *FINAL_EVENTS)):
+            self.notable.append(event)
+
+    def _apply_step(self, event: StepMetrics) -> None:
+        self.last, self.progress = event, None
+        for name in STEP_SERIES:
+            value = getattr(event, name)
+            if value is not None:
+                self._append(name, event.step, float(value))
+
+    def _append(self, name: str, step: int, value: float) -> None:
+        series = self.series.setdefault(name, Series())
+        if series.last is None or step > series.last[0]:
+            series.append(step, value)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated seconds to the end at the present pace; None while it is not known."""
+        if self.last is None or not self.last.step_seconds or self.started is None:
+            return None
+        return max(self.started.max_steps - self.last.step, 0) * self.last.step_seconds
+
+
+class RunReader:
+    """Follows the files of one run."""
+
+    def __init__(self, layout: RunLayout) -> None:
+        self.layout = layout
+        self._tailer = Tailer(layout.events)
+        self._lines: deque[bytes] = deque()
+        self.view = RunView(read_status(layout))
+
+    def advance(self, budget_seconds: float = 0.02) -> bool:
+        """Take in what is new, for at most about `budget_seconds`.
+
+        Returns:
+            Whether anything changed.
+        """
+        deadline = time.monotonic() + budget_seconds
+        before = self.view.num_events, self.view.num_torn, self.view.status
+        while time.monotonic() < deadline:
+            if not self._lines:
+                self._lines.extend(self._tailer.read())
+                if not self._lines:
+                    break
+            line = self._lines.popleft()
+            event = decode(line)
+            if event is not None:
+                self.view.apply(event)
+            elif line.strip():
+                self.view.num_torn += 1
+        self.view.status = read_status(self.layout)
+        return before != (self.view.num_events, self.view.num_torn, self.view.status)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `advance` stopped for lack of time."""
+        return bool(self._lines) or self._tailer.has_more()

@@ -1,0 +1,128 @@
+"""The state of a run: `status.json` as the supervisor writes it, and what is true of it now.
+
+A status file says what was true when it was written. `read_status` checks it against the processes: a run whose
+supervisor and ranks are all gone is lost, whatever the file says.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from tui_trainer.runs.files import number, read_json, write_json
+from tui_trainer.runs.identity import ProcessIdentity
+from tui_trainer.runs.layout import RunLayout
+
+VERSION = 1
+STALE_AFTER_SECONDS = 30.0
+"""A run on another machine counts as lost when its heartbeat is older than this many seconds."""
+
+
+class State(StrEnum):
+    """Where a run stands."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    LOST = "lost"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether processes should be there."""
+        return self in (State.STARTING, State.RUNNING, State.PAUSED)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen unless the run is resumed."""
+        return self in (State.FINISHED, State.STOPPED, State.FAILED, State.LOST)
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The contents of `status.json`.
+
+    Attributes:
+        reason: short code of why the run failed: "out_of_memory", "nan", "disk_full", "data", "killed", "library_error".
+        remedy: a sentence on what to do about it.
+        heartbeat: Unix time at which the supervisor last wrote.
+        process: the supervisor.
+    """
+
+    id: str
+    state: State
+    reason: str = ""
+    remedy: str = ""
+    step: int = 0
+    max_steps: int | None = None
+    epoch: float | None = None
+    loss: float | None = None
+    heartbeat: float = 0.0
+    exit_code: int | None = None
+    process: ProcessIdentity | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The status as it stands in the file."""
+        fields = asdict(self)
+        del fields["process"]
+        who = self.process.to_dict() if self.process else dict.fromkeys(("pid", "start_time", "boot_id", "host"))
+        return {"version": VERSION} | fields | {"state": self.state.value} | who
+
+
+def write_status(layout: RunLayout, status: RunStatus) -> None:
+    """Replace `status.json`."""
+    write_json(layout.status, status.to_dict())
+
+
+def read_status(layout: RunLayout) -> RunStatus:
+    """The state of a run as it is now."""
+    data = read_json(layout.status)
+    if data is None:
+        return RunStatus(layout.id, State.LOST, remedy="The run has no status file; its directory is incomplete.")
+    try:
+        state = State(data.get("state"))
+    except ValueError:
+        state = State.LOST
+    max_steps = number(data.get("max_steps"))
+    exit_code = number(data.get("exit_code"))
+    status = RunStatus(
+        id=layout.id,
+        state=state,
+        reason=str(data.get("reason") or ""),
+        remedy=str(data.get("remedy") or ""),
+        step=int(number(data.get("step")) or 0),
+        max_steps=None if max_steps is None else int(max_steps),
+        epoch=number(data.get("epoch")),
+        loss=number(data.get("loss")),
+        heartbeat=number(data.get("heartbeat")) or 0.0,
+        exit_code=None if exit_code is None else int(exit_code),
+        process=ProcessIdentity.from_dict(data),
+    )
+    return status if not state.is_live or is_alive(layout, status) else _lost(status)
+
+
+def rank_processes(layout: RunLayout) -> list[ProcessIdentity]:
+    """The processes that the ranks recorded of themselves, dead ones included."""
+    found = (read_json(path) for path in sorted(layout.ranks.glob("*.json")))
+    return [who for data in found if data and (who := ProcessIdentity.from_dict(data))]
+
+
+def is_alive(layout: RunLayout, status: RunStatus) -> bool:
+    """Whether the supervisor or any rank of the run lives."""
+    if status.process is None or not status.process.is_local:
+        return time.time() - status.heartbeat < STALE_AFTER_SECONDS
+    return status.process.is_alive or any(rank.is_alive for rank in rank_processes(layout))
+
+
+def _lost(status: RunStatus) -> RunStatus:
+    return replace(
+        status,
+        state=State.LOST,
+        reason="lost",
+        remedy="Its processes are gone without a word, as after a reboot. Resume it from its last checkpoint.",
+    )

@@ -1,0 +1,168 @@
+"""The run store: creating, listing and finding runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tui_trainer.errors import MachineError, UsageError
+from tui_trainer.paths import make_private, runs_dir
+from tui_trainer.runs.files import read_json, write_bytes, write_json
+from tui_trainer.runs.layout import RunLayout, checkpoint_step
+from tui_trainer.runs.status import RunStatus, State, read_status, write_status
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """A published checkpoint."""
+
+    step: int
+    path: Path
+    bytes: int
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run in the store: where it lies, what it is called, how it stands."""
+
+    layout: RunLayout
+    name: str
+    created: float
+    info: Mapping[str, Any]
+    status: RunStatus
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.layout.id
+
+
+def create(name: str, config_toml: str, info: Mapping[str, Any], *, root: Path | None = None) -> RunLayout:
+    """Make a new run directory, readable by its owner only, with its configuration and `run.json`.
+
+    Args:
+        name: name from the configuration; the id starts with it.
+        config_toml: the whole resolved configuration.
+        info: what else `run.json` is to hold: versions, git commit, GPUs, argv, parent.
+        root: the run store, if not the usual one.
+
+    Raises:
+        MachineError: the directory cannot be made or written.
+    """
+    store = root or runs_dir()
+    identifier = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    layout = RunLayout(store / identifier)
+    try:
+        make_private(store)
+        layout.root.mkdir(mode=0o700)
+        for directory in (layout.control, layout.ranks, layout.checkpoints):
+            directory.mkdir(mode=0o700)
+        write_bytes(layout.config, config_toml.encode())
+        write_json(layout.run, {"version": VERSION, "id": identifier, "name": name, "created": time.time(), **info})
+        write_status(layout, RunStatus(identifier, State.QUEUED, heartbeat=time.time()))
+    except OSError as error:
+        raise MachineError(
+            f"the run directory cannot be written: {error.strerror}",
+            where=str(layout.root),
+            remedy="Free space or choose another place with --runs DIR.",
+        ) from None
+    return layout
+
+
+def is_run(path: Path) -> bool:
+    """Whether a directory is a run."""
+    return (path / "run.json").is_file()
+
+
+def read_run(layout: RunLayout) -> RunRecord:
+    """The record of one run; what cannot be read is left empty."""
+    info = read_json(layout.run) or {}
+    created = info.get("created")
+    return RunRecord(
+        layout,
+        str(info.get("name") or layout.id),
+        float(created) if isinstance(created, (int, float)) else 0.0,
+        info,
+        read_status(layout),
+    )
+
+
+def list_runs(root: Path | None = None) -> list[RunRecord]:
+    """All runs of the store, newest first."""
+    store = root or runs_dir()
+    try:
+        directories = [Path(entry.path) for entry in os.scandir(store) if entry.is_dir()]
+    except OSError:
+        return []
+    return sorted((read_run(RunLayout(path)) for path in directories if is_run(path)), key=lambda run: -run.created)
+
+
+def find_run(reference: str, root: Path | None = None) -> RunLayout:
+    """The run that a user means: a path, an id, a unique prefix of one, or a name (the newest run of that name).
+
+    Raises:
+        UsageError: there is no such run, or several begin so.
+    """
+    path = Path(reference).expanduser()
+    if is_run(path):
+        return RunLayout(path.absolute())
+    runs = list_runs(root)
+    exact = [run for run in runs if run.id == reference] or [run for run in runs if run.name == reference][:1]
+    matches = exact or [run for run in runs if reference and run.id.startswith(reference)]
+    if len(matches) == 1:
+        return matches[0].layout
+    store = str(root or runs_dir())
+    if not matches:
+        raise UsageError(f"there is no run {reference!r}", where=store, remedy="`tui-trainer runs list` shows all.")
+    names = ", ".join(run.id for run in matches[:5])
+    raise UsageError(f"{len(matches)} runs begin with {reference!r}: {names}", where=store, remedy="Give more of the id.")
+
+
+def split_checkpoint(reference: str) -> tuple[str, str]:
+    """RUN@STEP into run and checkpoint ("120", "best", "latest"); without one, "latest"."""
+    match = re.fullmatch(r"(.+)@(\d+|best|latest)", reference)
+    return (match[1], match[2]) if match else (reference, "latest")
+
+
+def list_checkpoints(layout: RunLayout) -> list[CheckpointInfo]:
+    """The published checkpoints of a run, oldest first."""
+    try:
+        paths = [Path(entry.path) for entry in os.scandir(layout.checkpoints) if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+    steps = {path: step for path in paths if (step := checkpoint_step(path)) is not None}
+    return [CheckpointInfo(steps[path], path, _size(path)) for path in sorted(steps, key=lambda path: steps[path])]
+
+
+def _size(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+
+
+def find_checkpoint(layout: RunLayout, which: str = "latest") -> CheckpointInfo:
+    """A checkpoint of a run: "latest", "best" or a step.
+
+    Raises:
+        UsageError: the run has no such checkpoint; the message lists those it has.
+    """
+    checkpoints = list_checkpoints(layout)
+    if which == "best":
+        best = (read_json(layout.checkpoints / "best.json") or {}).get("step")
+        found = [checkpoint for checkpoint in checkpoints if checkpoint.step == best]
+    elif which == "latest":
+        found = checkpoints[-1:]
+    else:
+        found = [checkpoint for checkpoint in checkpoints if checkpoint.step == int(which)]
+    if found:
+        return found[0]
+    if not checkpoints:
+        raise UsageError("the run has no checkpoint yet", where=layout.id, remedy="Wait for the first one, or save now.")
+    steps = ", ".join(str(checkpoint.step) for checkpoint in checkpoints)
+    raise UsageError(f"the run has no checkpoint {which!r}; it has {steps}", where=layout.id)

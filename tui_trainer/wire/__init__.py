@@ -1,0 +1,1 @@
+"""Bytes between the front end and its workers: JSON lines, with requests, streamed items, errors and cancellation."""
