@@ -5,6 +5,7 @@ The schema declares a field once; this module reads it off. Nothing here knows a
 
 from __future__ import annotations
 
+import inspect
 import json
 import tomllib
 import types
@@ -145,7 +146,7 @@ def _noun(annotation: Any) -> str:
 
 def _declaring_group(section: type[BaseModel], name: str) -> str:
     for base in reversed(section.__mro__):
-        if name in base.__dict__.get("__annotations__", {}):
+        if name in inspect.get_annotations(base):
             return str(getattr(base, "group", ""))
     raise LookupError(name)
 
@@ -212,7 +213,7 @@ def catalogue() -> Mapping[str, Knob]:
 
 @cache
 def section_keys() -> frozenset[str]:
-    """Dotted keys that hold knobs rather than values: "training", "data.sources", …"""
+    """Dotted keys that hold knobs rather than values: "training", "data.sources" and so on."""
     return frozenset(
         knob.section[:end]
         for knob in catalogue().values()

@@ -28,7 +28,7 @@ class SourceFields(Section):
         None,
         "File, folder, hub id, or one of the shipped samples (demo:dates, demo:identity, demo:chat, demo:stories).",
     )
-    name: str | None = knob(None, "Configuration of the hub dataset, as \"main\" for gsm8k.", expert=True)
+    name: str | None = knob(None, 'Configuration of the hub dataset, as "main" for gsm8k.', expert=True)
     data_files: str | list[str] | None = knob(None, "Files inside path, with wildcards.", expert=True)
     split: str = knob("train", "Split to train on; slices as in train[:10%] are understood.")
     revision: str | None = knob(None, "Branch, tag or commit of the hub dataset.", expert=True)
@@ -61,7 +61,7 @@ class DataConfig(SourceFields):
     )
     columns: dict[str, str] = knob(
         factory=dict,
-        help="Which column plays which role: {prompt = \"question\", completion = \"answer.text\"}; dots reach into nested columns.",
+        help='Which column plays which role: {prompt = "question", completion = "answer.text"}; dots reach into nested columns.',
     )
     template: str | None = knob(
         None,
@@ -86,11 +86,13 @@ class DataConfig(SourceFields):
     )
     truncation: Literal["right", "left", "drop", "split", "error"] = knob(
         "right",
-        "What happens to longer examples: cut on the right or left, dropped, split into pieces (text only), or an error.",
+        "What happens to longer examples: cut on the right or left, dropped, split into pieces (text only), or "
+        "an error.",
     )
     packing: bool = knob(
         False,
-        "Put several examples into one row of max_length tokens, without any of them seeing another. Faster on uneven lengths.",
+        "Put several examples into one row of max_length tokens, without any of them seeing another. Faster on "
+        "uneven lengths.",
     )
     padding: Literal["longest", "max_length"] = knob(
         "longest",
@@ -106,7 +108,8 @@ class DataConfig(SourceFields):
     padding_side: Literal["right", "left"] = knob("right", "On which side padding goes.", expert=True)
     pad_token: str | None = knob(
         None,
-        "Token used as padding when the tokenizer has none; without it the end token, which is masked by length, never by id.",
+        "Token used as padding when the tokenizer has none; without it the end token, which is masked by length, "
+        "never by id.",
         expert=True,
     )
     add_special_tokens: bool = knob(

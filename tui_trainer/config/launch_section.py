@@ -14,7 +14,8 @@ class LaunchConfig(Section):
 
     num_processes: int | None = knob(
         None,
-        "Processes in all, one a GPU. Without it: every visible GPU, or one process on a CPU. The effective batch grows with it.",
+        "Processes in all, one a GPU. Without it: every visible GPU, or one process on a CPU. The effective "
+        "batch grows with it.",
         ge=1,
         le=65536,
     )
@@ -29,9 +30,12 @@ class LaunchConfig(Section):
     )
     mixed_precision: Literal["no", "bf16", "fp16"] | None = knob(
         None,
-        "Precision of the computation, the weights stay as they are. Without it what training.bf16 and training.fp16 say.",
+        "Precision of the computation, the weights stay as they are. Without it what training.bf16 and "
+        "training.fp16 say.",
     )
-    gpu_ids: list[int] | None = knob(None, "Which GPUs of this machine to use, [0, 1]. Without it all that are visible.")
+    gpu_ids: list[int] | None = knob(
+        None, "Which GPUs of this machine to use, [0, 1]. Without it all that are visible."
+    )
     num_cpu_threads_per_process: int | None = knob(
         None,
         "Threads a process computes with on the CPU. Without it the cores divided by the processes.",
@@ -44,12 +48,15 @@ class LaunchConfig(Section):
     )
     slurm_options: dict[str, str | int] = knob(
         factory=dict,
-        help="Lines for the batch script: {partition = \"gpu\", time = \"12:00:00\", gres = \"gpu:8\"}.",
+        help='Lines for the batch script: {partition = "gpu", time = "12:00:00", gres = "gpu:8"}.',
         expert=True,
     )
     env: dict[str, str] = knob(
         factory=dict,
-        help="Environment variables for the training processes. Tokens and passwords are refused here: export them instead.",
+        help=(
+            "Environment variables for the training processes. Tokens and passwords are refused here: export "
+            "them instead."
+        ),
         expert=True,
     )
     grace_seconds: float = knob(

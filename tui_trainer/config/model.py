@@ -14,16 +14,19 @@ class ModelConfig(Section):
 
     name_or_path: str | None = knob(
         None,
-        "Hub id, folder, .gguf file, run (RUN, RUN@STEP, RUN@best) or demo:smollm2. With from_scratch it may be left out.",
+        "Hub id, folder, .gguf file, run (RUN, RUN@STEP, RUN@best) or demo:smollm2. With from_scratch it may be "
+        "left out.",
     )
     tokenizer_name_or_path: str | None = knob(
         None,
-        "Tokenizer, if it is not the model's own: hub id, folder, or builtin:bytes (one token a byte and 3 special tokens).",
+        "Tokenizer, if it is not the model's own: hub id, folder, or builtin:bytes (one token a byte and 3 "
+        "special tokens).",
     )
     revision: str | None = knob(None, "Branch, tag or commit of the hub repository.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = knob(
         "auto",
-        "Type of the weights in memory. auto: float32 on a CPU and for full training, bfloat16 for LoRA on a GPU that has it. "
+        "Type of the weights in memory. auto: float32 on a CPU and for full training, bfloat16 for LoRA on a GPU "
+        "that has it. "
         "Half the size is half the weight memory, but full training in pure bfloat16 loses small updates.",
     )
     attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2", "flex_attention"] = knob(
@@ -36,12 +39,13 @@ class ModelConfig(Section):
     )
     trust_remote_code: bool = knob(
         False,
-        "Run the Python code of the model's repository. Asked for once per repository and revision; a preset alone never grants it.",
+        "Run the Python code of the model's repository. Asked for once per repository and revision; a preset "
+        "alone never grants it.",
     )
     cache_dir: str | None = knob(None, "Folder of the hub's cache, if not the usual one.", expert=True)
     from_scratch: dict[str, Any] | None = knob(
         None,
-        "Train a new model with random weights: {model_type = \"llama\", hidden_size = 256, num_hidden_layers = 6, …}, "
+        'Train a new model with random weights: {model_type = "llama", hidden_size = 256, num_hidden_layers = 6, …}, '
         "the fields of that architecture's configuration.",
     )
 
@@ -60,7 +64,7 @@ class LoraConfig(Section):
     dropout: float = knob(0.0, "Dropout before the low-rank matrices.", ge=0, lt=1)
     target_modules: str | list[str] = knob(
         "all-linear",
-        "Which layers get an adapter: all-linear, a regular expression, or a list of names as in [\"q_proj\", \"v_proj\"].",
+        'Which layers get an adapter: all-linear, a regular expression, or a list of names as in ["q_proj", "v_proj"].',
     )
     modules_to_save: list[str] | None = knob(
         None,

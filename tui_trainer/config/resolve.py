@@ -69,7 +69,11 @@ def typed_values(assignments: Sequence[str]) -> Values:
             problems.append(Problem(name, _unknown(tuple(name.split("."))), where=where))
         else:
             try:
-                _put(tree, key, parse_text(catalogue()[ALIASES.get(key, key)], text) if key not in _CONVERTED else _plain(text))
+                _put(
+                    tree,
+                    key,
+                    parse_text(catalogue()[ALIASES.get(key, key)], text) if key not in _CONVERTED else _plain(text),
+                )
             except ValueError as error:
                 problems.append(Problem(key, str(error), where=where))
     if problems:
@@ -119,7 +123,9 @@ def _plain(text: str) -> Any:
     return parse_text(catalogue()["data.eval_split"], text) if text not in ("true", "false") else text == "true"
 
 
-def _merge(into: dict[str, Any], tree: Mapping[str, Any], path: KeyPath, values: Values, origins: dict[str, Values]) -> None:
+def _merge(
+    into: dict[str, Any], tree: Mapping[str, Any], path: KeyPath, values: Values, origins: dict[str, Values]
+) -> None:
     """Sections are merged key by key; anything else, tables that are values among it, is replaced whole."""
     for name, value in tree.items():
         key = ".".join(map(str, (*path, name)))
@@ -163,7 +169,14 @@ def _without_aliases(values: Values) -> tuple[dict[str, Any], list[Problem]]:
         target_table = tree.setdefault(target_section, {})
         path = (*section.split("."), name)
         if target in target_table:
-            problems.append(Problem(alias, f"is another name for {key}, which is set too", "keep one of them", values.document.where(path)))
+            problems.append(
+                Problem(
+                    alias,
+                    f"is another name for {key}, which is set too",
+                    "keep one of them",
+                    values.document.where(path),
+                )
+            )
         else:
             try:
                 target_table[target] = _CONVERTED.get(alias, lambda same: same)(value)
@@ -188,7 +201,9 @@ def _problems(error: ValidationError, origins: Mapping[str, Values]) -> Iterator
         elif knob_key:
             yield Problem(key, f"must be {catalogue()[knob_key].expected}, not {_brief(detail['input'])}", where=where)
         else:
-            yield Problem(key, f"must be a section, not {_brief(detail['input'])}", f"write [{key}] and its keys below", where)
+            yield Problem(
+                key, f"must be a section, not {_brief(detail['input'])}", f"write [{key}] and its keys below", where
+            )
 
 
 def _known_part(location: Sequence[str | int]) -> tuple[KeyPath, str | None]:
@@ -217,7 +232,11 @@ def _unknown(path: KeyPath) -> str:
     if section == "training" and name in RESERVED:
         return f"cannot be set: {RESERVED[name]}"
     names = {key.rpartition(".")[2]: key for key in (*catalogue(), *ALIASES, *section_keys())}
-    siblings = {key.rpartition(".")[2]: key for key in (*catalogue(), *ALIASES, *section_keys()) if key.rpartition(".")[0] == section}
+    siblings = {
+        key.rpartition(".")[2]: key
+        for key in (*catalogue(), *ALIASES, *section_keys())
+        if key.rpartition(".")[0] == section
+    }
     if name in names:
         return f"unknown key; did you mean {names[name]}?"
     for candidates in (siblings, names):

@@ -47,15 +47,16 @@ class SamplingParams(Section):
     early_stopping: bool | Literal["never"] = knob(
         False, "Beam search: stop at the first n finished candidates, or never before no better one is possible."
     )
-    max_tokens: int | None = knob(
-        256, "Longest answer; without it up to the model's context.", unit="tokens", ge=1
-    )
+    max_tokens: int | None = knob(256, "Longest answer; without it up to the model's context.", unit="tokens", ge=1)
     min_tokens: int = knob(0, "Shortest answer: end tokens are held back until then.", unit="tokens", ge=0)
     stop: list[str] = knob(factory=list, help="Texts that end the answer; they are not part of it.")
     stop_token_ids: list[int] = knob(factory=list, help="Token ids that end the answer.")
     ignore_eos: bool = knob(False, "Go on after the end token, up to max_tokens.")
     logprobs: int | None = knob(
-        None, "Log-probabilities of this many most probable tokens at each position; 0 only the chosen one.", ge=0, le=100
+        None,
+        "Log-probabilities of this many most probable tokens at each position; 0 only the chosen one.",
+        ge=0,
+        le=100,
     )
     prompt_logprobs: int | None = knob(None, "The same for the tokens of the prompt.", ge=0, le=100)
     skip_special_tokens: bool = knob(True, "Leave special tokens out of the text.")
@@ -71,7 +72,8 @@ class SamplingConfig(SamplingParams):
     system: str | None = knob(None, "System message for these prompts.")
     num_exact_match: int = knob(
         0,
-        "Rows of the evaluation data that are answered at each evaluation and compared with their reference, as eval_exact_match.",
+        "Rows of the evaluation data that are answered at each evaluation and compared with their reference, as "
+        "eval_exact_match.",
         unit="rows",
         ge=0,
     )

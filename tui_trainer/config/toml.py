@@ -16,7 +16,11 @@ from tui_trainer.errors import ConfigurationError, UsageError
 KeyPath = tuple[str | int, ...]
 
 _TOKEN = re.compile(
-    r'"""(?:\\.|[^\\])*?"""|' r"'''.*?'''|" r'"(?:\\.|[^"\\\n])*"|' r"'[^'\n]*'|" r"#[^\n]*|[\[\]{}=.,\n]|[^\s\[\]{}=.,#\"'\n]+",
+    r'"""(?:\\.|[^\\])*?"""|'
+    r"'''.*?'''|"
+    r'"(?:\\.|[^"\\\n])*"|'
+    r"'[^'\n]*'|"
+    r"#[^\n]*|[\[\]{}=.,\n]|[^\s\[\]{}=.,#\"'\n]+",
     re.DOTALL,
 )
 
@@ -30,7 +34,7 @@ class Document:
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
 
     def where(self, key: KeyPath) -> str:
-        """ "file:line" of a key, or of the nearest enclosing key that has a line."""
+        """The "file:line" of a key, or of the nearest enclosing key that has a line."""
         for end in range(len(key), 0, -1):
             if key[:end] in self.lines:
                 return f"{self.path}:{self.lines[key[:end]]}"
@@ -47,11 +51,17 @@ def read_document(path: Path) -> Document:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
-        raise UsageError("there is no such file", where=str(path), remedy="Give the path of a TOML file, or a name that `tui-trainer presets` lists.") from None
+        raise UsageError(
+            "there is no such file",
+            where=str(path),
+            remedy="Give the path of a TOML file, or a name that `tui-trainer presets` lists.",
+        ) from None
     except IsADirectoryError:
         raise UsageError("is a folder, not a configuration file", where=str(path)) from None
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"is not UTF-8 text (byte {error.start})", where=str(path), remedy="Save it as UTF-8.") from None
+        raise ConfigurationError(
+            f"is not UTF-8 text (byte {error.start})", where=str(path), remedy="Save it as UTF-8."
+        ) from None
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", where=str(path)) from None
     return parse_document(text, str(path))
@@ -65,7 +75,9 @@ def parse_document(text: str, path: str) -> Document:
         position = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         line = f":{position[1]}:{position[2]}" if position else f":{text.count(chr(10)) + 1}"
         what = re.sub(r"\s*\(at .*\)", "", str(error)).lower()
-        raise ConfigurationError(f"is not valid TOML: {what}", where=f"{path}{line}", remedy="Mend this line.") from None
+        raise ConfigurationError(
+            f"is not valid TOML: {what}", where=f"{path}{line}", remedy="Mend this line."
+        ) from None
     except RecursionError:
         raise ConfigurationError("is nested too deeply", where=path) from None
     return Document(path, tree, _key_lines(text))

@@ -57,7 +57,14 @@ def send(layout: RunLayout, name: str, arguments: dict[str, Any] | None = None, 
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(
-            {"version": VERSION, "id": identifier, "command": name, "arguments": command.arguments, "by": by, "sent": command.sent},
+            {
+                "version": VERSION,
+                "id": identifier,
+                "command": name,
+                "arguments": command.arguments,
+                "by": by,
+                "sent": command.sent,
+            },
             file,
         )
         file.flush()
@@ -97,6 +104,8 @@ def _read(path: Path) -> Command:
             raise ValueError("has an id that is not its name")
         if data.get("command") not in COMMANDS:
             raise ValueError(f"is not one of {', '.join(COMMANDS)}")
-        return Command(data["command"], data.get("arguments", {}), str(data.get("by", "")), float(data.get("sent", 0)), path.stem)
+        return Command(
+            data["command"], data.get("arguments", {}), str(data.get("by", "")), float(data.get("sent", 0)), path.stem
+        )
     except (OSError, ValueError, TypeError, RecursionError) as error:
         return Command("refused", id=path.stem, error=str(error))

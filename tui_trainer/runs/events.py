@@ -217,7 +217,9 @@ def decode(line: bytes) -> Event | None:
     if kind is StepMetrics:
         known |= {name: number(known[name]) for name in _MEASURED if name in known}
     elif kind is EvalMetrics or kind is UnknownEvent:
-        known["extra"] = {name: value for name, value in data.items() if name not in known and name not in ("v", "type")}
+        known["extra"] = {
+            name: value for name, value in data.items() if name not in known and name not in ("v", "type")
+        }
     if kind is UnknownEvent:
         known["name"] = str(data.get("type"))
     try:

@@ -28,12 +28,19 @@ def number(value: Any) -> float | None:
         return None
     if isinstance(value, (int, float)):
         return float(value)
-    return {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.get(value) if isinstance(value, str) else None
+    return (
+        {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.get(value) if isinstance(value, str) else None
+    )
 
 
 def dump_line(value: Mapping[str, Any]) -> bytes:
     """One line of a JSON lines file, line break included."""
-    return json.dumps(jsonable(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace") + b"\n"
+    return (
+        json.dumps(jsonable(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(
+            "utf-8", "replace"
+        )
+        + b"\n"
+    )
 
 
 def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = False) -> None:
@@ -45,7 +52,9 @@ def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = False) -
     Raises:
         OSError: the disk is full or not writable; the old file is untouched.
     """
-    write_bytes(path, json.dumps(jsonable(value), ensure_ascii=False, indent=1).encode("utf-8", "replace"), durable=durable)
+    write_bytes(
+        path, json.dumps(jsonable(value), ensure_ascii=False, indent=1).encode("utf-8", "replace"), durable=durable
+    )
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
@@ -58,7 +67,7 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()

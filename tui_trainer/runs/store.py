@@ -123,7 +123,9 @@ def find_run(reference: str, root: Path | None = None) -> RunLayout:
     if not matches:
         raise UsageError(f"there is no run {reference!r}", where=store, remedy="`tui-trainer runs list` shows all.")
     names = ", ".join(run.id for run in matches[:5])
-    raise UsageError(f"{len(matches)} runs begin with {reference!r}: {names}", where=store, remedy="Give more of the id.")
+    raise UsageError(
+        f"{len(matches)} runs begin with {reference!r}: {names}", where=store, remedy="Give more of the id."
+    )
 
 
 def split_checkpoint(reference: str) -> tuple[str, str]:
@@ -163,6 +165,8 @@ def find_checkpoint(layout: RunLayout, which: str = "latest") -> CheckpointInfo:
     if found:
         return found[0]
     if not checkpoints:
-        raise UsageError("the run has no checkpoint yet", where=layout.id, remedy="Wait for the first one, or save now.")
+        raise UsageError(
+            "the run has no checkpoint yet", where=layout.id, remedy="Wait for the first one, or save now."
+        )
     steps = ", ".join(str(checkpoint.step) for checkpoint in checkpoints)
     raise UsageError(f"the run has no checkpoint {which!r}; it has {steps}", where=layout.id)

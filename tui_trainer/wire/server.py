@@ -109,15 +109,19 @@ class Server:
             return Result(request.id, stop.value)
         except WorkbenchError as error:
             return Failure(request.id, error.to_dict())
-        except Exception as error:  # a bug of ours or of a library must reach the user as a sentence, not end the worker
+        except (
+            Exception
+        ) as error:  # a bug of ours or of a library must reach the user as a sentence, not end the worker
             traceback.print_exc()
-            bug = WorkbenchError(f"{type(error).__name__}: {error}", remedy="This is a bug; the worker's log has the details.")
+            bug = WorkbenchError(
+                f"{type(error).__name__}: {error}", remedy="This is a bug; the worker's log has the details."
+            )
             return Failure(request.id, bug.to_dict())
 
 
 def serve_stdio(name: str, methods: Mapping[str, Method]) -> None:
     """Serve over standard input and output of this process."""
-    sink = os.fdopen(os.dup(1), "wb", buffering=0)
+    sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     Server(name, methods, sys.stdin.buffer, sink).serve()
