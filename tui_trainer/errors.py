@@ -144,6 +144,7 @@ class ConfigurationError(WorkbenchError):
         return "\n".join(map(str, self.problems)) if self.problems else super().__str__()
 
     def to_dict(self) -> dict[str, Any]:
+        """The error with all its problems."""
         return super().to_dict() | {"problems": [problem.to_dict() for problem in self.problems]}
 
 

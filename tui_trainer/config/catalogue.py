@@ -136,7 +136,7 @@ def _kind_of(annotation: Any) -> Kind:
         return plain[annotation]  # type: ignore[return-value]
     origin = get_origin(annotation)
     kinds = {list: "list", dict: "table", Literal: "choice"}
-    return kinds.get(origin, "mixed")  # type: ignore[return-value,arg-type]
+    return kinds.get(origin, "mixed")  # type: ignore[return-value]
 
 
 def _noun(annotation: Any) -> str:
@@ -165,7 +165,7 @@ def _knob(key: str, section: type[BaseModel], name: str, info: FieldInfo) -> Kno
     members = tuple(member for member in _members(info.annotation) if member is not type(None))
     kind: Kind = _kind_of(members[0]) if len(members) == 1 else "mixed"
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    annotated = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+    annotated: Any = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
     return Knob(
         key=key,
         group=_declaring_group(section, name),

@@ -61,7 +61,10 @@ class DataConfig(SourceFields):
     )
     columns: dict[str, str] = knob(
         factory=dict,
-        help='Which column plays which role: {prompt = "question", completion = "answer.text"}; dots reach into nested columns.',
+        help=(
+            'Which column plays which role: {prompt = "question", completion = "answer.text"}; '
+            "dots reach into nested columns."
+        ),
     )
     template: str | None = knob(
         None,

@@ -1,6 +1,6 @@
-"""Sampling knobs with vLLM's names and rules: the section `[sampling]`, the options of `chat`, the panel of the Chat screen.
+"""Sampling knobs with vLLM's names and rules: the section `[sampling]`, `chat`'s options, the Chat screen's panel.
 
-Sources: `SamplingParams` of vLLM 0.6 (which had beam search) and of today, for names, ranges and the order of operations.
+Sources: `SamplingParams` of vLLM 0.6 (which had beam search) and of today, for names, ranges and order of operations.
 """
 
 from __future__ import annotations

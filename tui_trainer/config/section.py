@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 
 class Section(BaseModel):
@@ -38,11 +38,14 @@ def knob(
         help: what the field does, for someone who meets it for the first time.
         unit: unit of the value, "tokens", "steps".
         expert: hidden on the Args screen until it is searched for or set.
-        ge, gt, le, lt: the permitted range.
+        ge: smallest permitted value.
+        gt: the value has to be above this.
+        le: largest permitted value.
+        lt: the value has to be below this.
         pattern: regular expression a text has to match.
         factory: makes the default of a mutable field.
     """
-    extra = {"unit": unit, "expert": expert}
+    extra: dict[str, JsonValue] = {"unit": unit, "expert": expert}
     limits: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt, "pattern": pattern}
     limits = {name: limit for name, limit in limits.items() if limit is not None}
     if factory is not None:

@@ -1,4 +1,4 @@
-"""The section `[training]`: the fields of `transformers.TrainingArguments`, and which of them the workbench keeps to itself."""
+"""The section `[training]`: the fields of `transformers.TrainingArguments`, and those the workbench keeps to itself."""
 
 from __future__ import annotations
 

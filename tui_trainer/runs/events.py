@@ -42,7 +42,8 @@ class Event:
         fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         extra = fields.pop("extra", {})
         head = {"v": VERSION, "seq": fields.pop("seq"), "t": round(fields.pop("t"), 3), "type": self.type}
-        return head | {name: value for name, value in fields.items() if value is not None} | extra
+        body = {name: value for name, value in fields.items() if value is not None}
+        return head | body | dict(extra)
 
 
 @dataclass(frozen=True, kw_only=True)

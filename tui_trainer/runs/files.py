@@ -47,6 +47,8 @@ def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = False) -
     """Replace a file atomically: readers see the old or the new document, never a part.
 
     Args:
+        path: the file.
+        value: the document; non-finite numbers become texts.
         durable: survive a power cut too, by syncing file and directory first.
 
     Raises:

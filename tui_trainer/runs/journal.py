@@ -48,6 +48,7 @@ class JournalWriter:
         """Append an event, numbered and stamped; returns it as written.
 
         Args:
+            event: what happened.
             durable: force it to the disk before returning.
         """
         stamped = replace(event, seq=self._sequence, t=event.t or time.time())

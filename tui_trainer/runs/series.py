@@ -1,8 +1,8 @@
 """A metric over a run of any length in bounded memory: what the plots draw.
 
 Buckets hold minimum, maximum, sum and count of their samples; when all are full, neighbours are joined and each holds
-twice as many. A spike is never lost (minimum and maximum are kept), memory does not grow with the run, and bucket borders
-lie at fixed sample numbers, so that the picture does not jump between two looks.
+twice as many. A spike is never lost (minimum and maximum are kept), memory does not grow with the run, and bucket
+borders lie at fixed sample numbers, so that the picture does not jump between two looks.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class RunStatus:
     """The contents of `status.json`.
 
     Attributes:
-        reason: short code of why the run failed: "out_of_memory", "nan", "disk_full", "data", "killed", "library_error".
+        reason: short code of why the run failed, as "out_of_memory", "nan", "disk_full", "data", "killed".
         remedy: a sentence on what to do about it.
         heartbeat: Unix time at which the supervisor last wrote.
         process: the supervisor.
@@ -85,7 +85,7 @@ def read_status(layout: RunLayout) -> RunStatus:
     if data is None:
         return RunStatus(layout.id, State.LOST, remedy="The run has no status file; its directory is incomplete.")
     try:
-        state = State(data.get("state"))
+        state = State(str(data.get("state")))
     except ValueError:
         state = State.LOST
     max_steps = number(data.get("max_steps"))

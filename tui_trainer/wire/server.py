@@ -1,4 +1,4 @@
-"""The worker's side of the pipe: takes requests from standard input, runs methods in threads, writes frames to standard output.
+"""The worker's side of the pipe: requests from standard input, methods in threads, frames to standard output.
 
 Used by `engine.servers`. A method is a generator: what it yields goes out as items, what it returns as the result. It
 gets a `Cancellation` to look at. Standard output of the libraries is sent to standard error, so that nothing but frames
