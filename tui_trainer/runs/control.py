@@ -1,7 +1,7 @@
 """The mailbox of a run: commands as small files, written by screens and the command line, read by rank 0.
 
-A command is written to a temporary name, synced, and renamed, so that it is there whole or not at all. Its name
-starts with the time in nanoseconds, which gives the order. A mailbox never raises at the reader: what is no command is refused.
+A command is written to a temporary name, synced, and renamed: it is there whole or not at all. Its name starts with the
+time in nanoseconds, which gives the order. A mailbox never raises at the reader: what is no command is refused.
 """
 
 from __future__ import annotations
