@@ -1,0 +1,123 @@
+"""The app: five modes, the global keys, the session; everything else is in the screens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
+from textual.screen import Screen
+
+from tui_trainer.text import safe
+from tui_trainer.tui.safety import with_safe_filter
+from tui_trainer.tui.screens.base import WorkbenchScreen
+from tui_trainer.tui.services import Services, real_services
+from tui_trainer.tui.session import Session
+from tui_trainer.tui.target import Opening, find_opening
+from tui_trainer.tui.theme import WORKBENCH
+from tui_trainer.tui.widgets.topbar import MODES
+
+_SCREENS: dict[str, str] = {name: f"{title}Screen" for _, name, title in MODES}
+
+
+def _load_screen(name: str, session: Session) -> Screen[None]:
+    """Import a screen when it is first visited."""
+    module = import_module(f"tui_trainer.tui.screens.{name}")
+    screen: Screen[None] = getattr(module, _SCREENS[name])(session)
+    return screen
+
+
+class WorkbenchApp(App[None]):
+    """The workbench.
+
+    Args:
+        services: the outside world.
+        opening: what to begin with.
+        root: the run store.
+    """
+
+    TITLE = "tui-trainer"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(key, f"go('{name}')", title, show=False, id=f"mode-{name}", tooltip=f"Go to the screen {title}")
+            for key, name, title in MODES
+        ),
+        Binding("q", "leave", "Quit", show=False, id="quit", tooltip="Leave; runs go on"),
+        Binding("ctrl+q", "leave", "Quit", show=False, priority=True, id="quit-now", tooltip="Leave from anywhere"),
+        Binding("ctrl+l", "repaint", "Redraw", show=False, priority=True, id="redraw", tooltip="Draw the screen anew"),
+    ]
+
+    def __init__(self, services: Services, opening: Opening | None = None, root: Path | None = None) -> None:
+        super().__init__()
+        self._opening = opening or Opening()
+        self.services = services
+        self.session = Session(self, services, self._opening.draft, root)
+        for _, name, _ in MODES:
+            self.add_mode(name, partial(_load_screen, name, self.session))
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """The usual filters, and the net that holds back control characters."""
+        return with_safe_filter(super().get_line_filters())
+
+    def on_mount(self) -> None:
+        """Show the first screen; start what runs beside it."""
+        self.register_theme(WORKBENCH)
+        self.theme = WORKBENCH.name
+        if self._opening.run is not None:
+            self.session.run.open(self._opening.run)
+        self.switch_mode(self._opening.mode)
+        self.run_worker(self.services.machine.start(), exit_on_error=False)
+
+    def action_go(self, mode: str) -> None:
+        """Change to another screen."""
+        if len(self.screen_stack) == 1:
+            self.switch_mode(mode)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Modes cannot be changed from under a dialog."""
+        return len(self.screen_stack) == 1 if action in ("go", "leave") and self._running_modes() else True
+
+    def _running_modes(self) -> bool:
+        return isinstance(self.screen_stack[0], WorkbenchScreen)
+
+    def action_repaint(self) -> None:
+        """Draw everything anew, as after attaching tmux from another terminal."""
+        self.refresh(layout=True)
+
+    async def action_leave(self) -> None:
+        """Leave; what trains goes on, and the last words say so."""
+        view = self.session.run.view
+        words = None
+        if view is not None and view.status.state.is_live:
+            words = safe(f"{view.status.id} goes on. `tui-trainer` shows it where it is, `tui-trainer runs stop` ends it.")
+        await self.services.close()
+        self.exit(message=words)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Every key of the screen is in the command palette too."""
+        yield from super().get_system_commands(screen)
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if binding.description and binding.id and active.enabled:
+                run: Callable[[], None] = partial(self._run_binding, active.node, binding.action)
+                yield SystemCommand(binding.description, binding.tooltip, run)
+
+    def _run_binding(self, node: object, action: str) -> None:
+        self.call_later(self.run_action, action, node)
+
+
+def run(target: str | None = None, *, argv: Sequence[str] = ()) -> int:
+    """Open the workbench on a run, a configuration, a dataset, or where one left off.
+
+    Returns:
+        The exit code.
+    """
+    app = WorkbenchApp(real_services(argv), find_opening(target))
+    app.run()
+    return app.return_code or 0

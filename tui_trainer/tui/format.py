@@ -1,0 +1,84 @@
+"""Numbers, durations and sizes as people read them; shared by all screens."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from tui_trainer.runs.status import State
+
+STATE_GLYPHS: dict[State, str] = {
+    State.QUEUED: "◌",
+    State.STARTING: "◍",
+    State.RUNNING: "●",
+    State.PAUSED: "‖",
+    State.FINISHED: "✔",
+    State.STOPPED: "■",
+    State.FAILED: "✘",
+    State.LOST: "?",
+}
+"""A sign a state, so that it never depends on colour alone."""
+
+STATE_STYLES: dict[State, str] = {
+    State.QUEUED: "$text-muted",
+    State.STARTING: "$warning",
+    State.RUNNING: "$success",
+    State.PAUSED: "$warning",
+    State.FINISHED: "$primary",
+    State.STOPPED: "$text-muted",
+    State.FAILED: "$error",
+    State.LOST: "$error",
+}
+
+
+def count(number: float) -> str:
+    """A whole number with thin spaces between thousands: 12 345."""
+    return f"{number:,.0f}".replace(",", "\u202f")
+
+
+def metric(value: float | None) -> str:
+    """A measured value in four or five characters."""
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"
+    if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e6):
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return f"{value:.4g}"
+
+
+def size(num_bytes: float | None) -> str:
+    """Bytes as 1.2 GB; powers of 1024 as GPU tools count them."""
+    if num_bytes is None:
+        return "–"
+    value = float(num_bytes)
+    for unit in ("B", "KB", "MB", "GB"):
+        if abs(value) < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+        value /= 1024
+    return f"{value:.3g} TB"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as 42 s, 3:05, 1 h 12, 2 d 3 h."""
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d}"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d}"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def ago(when: float) -> str:
+    """A Unix time as how long ago it was."""
+    return f"{duration(time.time() - when)} ago" if when else "–"
+
+
+def clock(when: float) -> str:
+    """A Unix time as the time of day here."""
+    return time.strftime("%H:%M:%S", time.localtime(when))

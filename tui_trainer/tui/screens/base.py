@@ -1,0 +1,116 @@
+"""What all screens have: the top bar, the key line, the status of the run, help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Footer
+
+from tui_trainer.runs.events import Progress
+from tui_trainer.runs.snapshot import RunView
+from tui_trainer.text import safe_line
+from tui_trainer.tui import format as fmt
+from tui_trainer.tui.session import Session
+from tui_trainer.tui.widgets.topbar import TopBar
+
+MACHINE_SECONDS = 2.0
+
+
+class WorkbenchScreen(Screen[None]):
+    """A mode of the workbench.
+
+    Attributes:
+        mode: its name.
+        help_text: what the screen is for, shown by its help.
+    """
+
+    mode: ClassVar[str] = ""
+    help_text: ClassVar[str] = ""
+
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (110, "-wide")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave_field", "Leave field", show=False, id="leave-field", tooltip="Leave a field or pane"),
+        Binding("question_mark", "help", "Help", key_display="?", id="help", tooltip="Keys and purpose of this screen"),
+    ]
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+
+    def compose(self) -> ComposeResult:
+        """The top bar, the screen's own body, the key line."""
+        yield TopBar(self.mode)
+        yield from self.compose_body()
+        yield Footer(compact=True, show_command_palette=False)
+
+    def compose_body(self) -> Iterable[Widget]:
+        """The widgets between top bar and key line."""
+        return ()
+
+    def on_mount(self) -> None:
+        """Follow the run in view and the machine."""
+        self.session.run.updated.subscribe(self, self._show_run)
+        self.set_interval(MACHINE_SECONDS, self._show_machine)
+        if self.session.run.view is not None:
+            self._show_run(self.session.run.view)
+
+    def _show_run(self, view: RunView) -> None:
+        self.query_one(TopBar).run = run_line(view)
+
+    def _show_machine(self) -> None:
+        reading = self.session.services.machine.reading
+        if reading is None or not self.is_current:
+            return
+        if reading.gpus:
+            parts = [
+                f"GPU{gpu.index} {fmt.size(gpu.memory_used)}/{fmt.size(gpu.memory_total)} {gpu.utilization or 0:.0f}%"
+                for gpu in reading.gpus[:2]
+            ]
+            text = " ".join(parts)
+        else:
+            used = reading.memory_total - reading.memory_available
+            text = f"cpu {round(reading.cpu_percent / 5) * 5}% ram {used / 2**30:.0f}/{reading.memory_total / 2**30:.0f}G"
+        self.query_one(TopBar).machine = Content.styled(f"{text} ", "$text-disabled")
+
+    def action_leave_field(self) -> None:
+        """Give the focus back to the screen's main pane."""
+        if (main := self.main_pane()) is not None:
+            main.focus()
+
+    def main_pane(self) -> Widget | None:
+        """The pane that has the focus when nothing else does."""
+        return None
+
+    def action_help(self) -> None:
+        """Show purpose and keys of this screen."""
+        from tui_trainer.tui.screens.help import HelpScreen
+
+        self.app.push_screen(HelpScreen(self.help_text, list(self.active_bindings.values())))
+
+    def say(self, message: str, *, problem: bool = False) -> None:
+        """A passing note at the corner of the screen; never read as markup."""
+        self.notify(message, severity="error" if problem else "information", markup=False, timeout=10 if problem else 5)
+
+
+def run_line(view: RunView) -> Content:
+    """State, step, loss and remaining time of a run, for the top bar."""
+    status = view.status
+    glyph, style = fmt.STATE_GLYPHS[status.state], fmt.STATE_STYLES[status.state]
+    step = view.last.step if view.last else status.step
+    total = view.started.max_steps if view.started else status.max_steps
+    words = [safe_line(status.id.rpartition("-")[0].rpartition("-")[0].rpartition("-")[0] or status.id)]
+    if isinstance(view.progress, Progress) and view.last is None:
+        words.append(safe_line(view.progress.task))
+    elif total:
+        words.append(f"{fmt.count(step)}/{fmt.count(total)}")
+    if view.last is not None and view.last.loss is not None:
+        words.append(f"loss {fmt.metric(view.last.loss)}")
+    if status.state.is_live and view.seconds_left is not None:
+        words.append(f"eta {fmt.duration(view.seconds_left)}")
+    return Content.assemble((f"{glyph} {status.state.value}", style), (f" {' '.join(words)} ", "$text"))

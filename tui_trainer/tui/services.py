@@ -1,0 +1,78 @@
+"""What the app needs of the outside: two workers, the machine's readings, a way to start runs. Tests hand in others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tui_trainer.runs.layout import RunLayout
+
+if TYPE_CHECKING:
+    from tui_trainer.config.resolve import Resolved
+    from tui_trainer.procs.machine import MachineReading
+
+
+class WorkerClient(Protocol):
+    """A worker process that answers calls."""
+
+    async def call(
+        self, method: str, params: dict[str, Any], on_item: Callable[[Any], None] | None = None
+    ) -> Any:
+        """The result of a method; cancelling the awaiting task cancels the call.
+
+        Raises:
+            WorkbenchError: the method failed, or the worker died.
+        """
+
+    async def close(self) -> None:
+        """End the process."""
+
+
+class MachineWatch(Protocol):
+    """Readings of this machine, taken now and then."""
+
+    @property
+    def reading(self) -> MachineReading | None:
+        """The last reading, None before the first."""
+
+    async def start(self) -> None:
+        """Begin to take readings."""
+
+    async def close(self) -> None:
+        """End."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """The outside world of the app.
+
+    Attributes:
+        data: the data worker.
+        chat: the chat worker.
+        machine: CPU, memory, GPUs.
+        start_run: creates a run and starts it; blocks until a supervisor holds it.
+    """
+
+    data: WorkerClient
+    chat: WorkerClient
+    machine: MachineWatch
+    start_run: Callable[[Resolved], RunLayout]
+
+    async def close(self) -> None:
+        """End the workers."""
+        await asyncio.gather(self.data.close(), self.chat.close(), self.machine.close(), return_exceptions=True)
+
+
+def real_services(argv: Sequence[str]) -> Services:
+    """Workers, readings and runs of this machine; nothing is started before it is used."""
+    from tui_trainer.procs.machine import MachineSampler
+    from tui_trainer.procs.worker import Worker
+
+    def start(resolved: Resolved) -> RunLayout:
+        from tui_trainer.procs.start import start_run
+
+        return start_run(resolved, argv=argv)
+
+    return Services(Worker("data"), Worker("chat"), MachineSampler(), start)
