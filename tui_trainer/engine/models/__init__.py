@@ -1,0 +1,1 @@
+"""Where models and tokenizers come from, and how they are loaded for training and for chat."""
