@@ -95,7 +95,9 @@ class WorkbenchApp(App[None]):
         view = self.session.run.view
         words = None
         if view is not None and view.status.state.is_live:
-            words = safe(f"{view.status.id} goes on. `tui-trainer` shows it where it is, `tui-trainer runs stop` ends it.")
+            words = safe(
+                f"{view.status.id} goes on. `tui-trainer` shows it where it is, `tui-trainer runs stop` ends it."
+            )
         await self.services.close()
         self.exit(message=words)
 

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 class WorkerClient(Protocol):
     """A worker process that answers calls."""
 
-    async def call(
-        self, method: str, params: dict[str, Any], on_item: Callable[[Any], None] | None = None
-    ) -> Any:
+    async def call(self, method: str, params: dict[str, Any], on_item: Callable[[Any], None] | None = None) -> Any:
         """The result of a method; cancelling the awaiting task cancels the call.
 
         Raises:

@@ -30,7 +30,9 @@ class Session:
         draft_changed: published when a field of the draft changed or another draft came.
     """
 
-    def __init__(self, app: App[object], services: Services, draft: Draft | None = None, root: Path | None = None) -> None:
+    def __init__(
+        self, app: App[object], services: Services, draft: Draft | None = None, root: Path | None = None
+    ) -> None:
         self.services = services
         self.root = root or runs_dir()
         self.run = RunFeed(app)

@@ -154,5 +154,3 @@ def progress_text(item: dict[str, Any]) -> str:
     done, total = item.get("done"), item.get("total")
     share = f" {done / total:.0%}" if isinstance(done, int) and isinstance(total, int) and total else ""
     return f"{item.get('task', 'working')}{share}"
-
-

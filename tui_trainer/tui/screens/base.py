@@ -75,7 +75,9 @@ class WorkbenchScreen(Screen[None]):
             text = " ".join(parts)
         else:
             used = reading.memory_total - reading.memory_available
-            text = f"cpu {round(reading.cpu_percent / 5) * 5}% ram {used / 2**30:.0f}/{reading.memory_total / 2**30:.0f}G"
+            text = (
+                f"cpu {round(reading.cpu_percent / 5) * 5}% ram {used / 2**30:.0f}/{reading.memory_total / 2**30:.0f}G"
+            )
         self.query_one(TopBar).machine = Content.styled(f"{text} ", "$text-disabled")
 
     def action_leave_field(self) -> None:

@@ -138,9 +138,7 @@ class Chart(Widget):
         if not width or not height:
             return
         strips = self._draw(width, height)
-        changed = [
-            row for row, strip in enumerate(strips) if row >= len(self._strips) or strip != self._strips[row]
-        ]
+        changed = [row for row, strip in enumerate(strips) if row >= len(self._strips) or strip != self._strips[row]]
         self._strips = strips
         if changed:
             self.refresh(*(Region(0, row, width, 1) for row in changed))
@@ -224,7 +222,9 @@ class Chart(Widget):
         band = rows_of(pixel_masks(bridge(raw), pixels, *y_range), frame.height)
         if not curve.smoothing:
             return [_Layer(band, curve.style)]
-        smooth = rows_of(pixel_masks(bridge(self._smooth(curve, x_range, 2 * frame.width)), pixels, *y_range), frame.height)
+        smooth = rows_of(
+            pixel_masks(bridge(self._smooth(curve, x_range, 2 * frame.width)), pixels, *y_range), frame.height
+        )
         return [_Layer(band, "band"), _Layer(smooth, curve.style)]
 
     def _smooth(self, curve: Curve, x_range: tuple[float, float], count: int) -> list[Span]:
@@ -303,7 +303,9 @@ class Chart(Widget):
             if (column := self._column_of(mark.x, frame, x_range)) is not None
         }
         segments = [
-            Segment(marks.get(at - frame.left, glyph), base + self._style("mark" if at - frame.left in marks else "frame"))
+            Segment(
+                marks.get(at - frame.left, glyph), base + self._style("mark" if at - frame.left in marks else "frame")
+            )
             for at, glyph in enumerate(text)
         ]
         return Strip(list(Segment.simplify(segments)))

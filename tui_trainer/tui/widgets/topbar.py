@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
@@ -34,8 +32,8 @@ class TopBar(Widget):
     }
     """
 
-    run: ClassVar[reactive[Content]] = reactive(Content(""))
-    machine: ClassVar[reactive[Content]] = reactive(Content(""))
+    run: reactive[Content] = reactive(Content(""))
+    machine: reactive[Content] = reactive(Content(""))
 
     def __init__(self, mode: str) -> None:
         super().__init__()
