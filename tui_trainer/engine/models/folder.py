@@ -1,7 +1,4 @@
-"""What a folder on the disk holds: a model, an adapter, a tokenizer, pickled weights, code of its own.
-
-Only JSON and names are read here, never weights and never code.
-"""
+"""What a folder on the disk holds: a model, an adapter, a tokenizer, code of its own. Only JSON and names are read."""
 
 from __future__ import annotations
 
@@ -11,14 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tui_trainer.errors import DataError, RefusedError
+from tui_trainer.errors import DataError
 
-WEIGHTS = "model.safetensors"
-WEIGHTS_INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")
-_PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
 _LOADING_KEYS = (
     "_attn",
     "attn_implementation",
@@ -27,11 +20,6 @@ _LOADING_KEYS = (
     "trust_remote_code",
 )
 """Keys of config.json with which a model can name a kernel of the hub or consent to its own code."""
-_CONVERT = (
-    "Unpickling can run code, so only safetensors are loaded. If you trust where they come from, convert them once: "
-    'python -c \'from transformers import AutoModelForCausalLM as M; M.from_pretrained("{0}")'
-    '.save_pretrained("{0}-safetensors")\''
-)
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -66,53 +54,6 @@ def is_adapter(folder: Path) -> bool:
 def has_tokenizer(folder: Path) -> bool:
     """Whether a folder holds a tokenizer's vocabulary."""
     return any((folder / name).is_file() for name in TOKENIZER_FILES)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of the model in a folder, in the order of its index; empty if there are none.
-
-    Raises:
-        DataError: the index is broken or names a file that is not there.
-    """
-    index = folder / WEIGHTS_INDEX
-    if not index.is_file():
-        return [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else []
-    weight_map = read_object(index).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise DataError("has no weight_map", where=str(index), remedy="Fetch or save the model again.")
-    files = [folder / str(name) for name in dict.fromkeys(weight_map.values())]
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {len(files)} weight files are missing, {missing[0]} the first",
-            where=str(folder),
-            remedy="Fetch or copy the model again.",
-        )
-    return files
-
-
-def check_weights(folder: Path) -> None:
-    """See that a folder has safetensors weights: a whole model's or an adapter's.
-
-    Raises:
-        RefusedError: it has pickled weights only.
-        DataError: it has none, or its index names files that are not there.
-    """
-    if (folder / ADAPTER_WEIGHTS).is_file() if is_adapter(folder) else weight_files(folder):
-        return
-    pickled = _pickled(folder)
-    if pickled:
-        raise RefusedError(f"the weights are pickled ({pickled[0]})", where=str(folder), remedy=_CONVERT.format(folder))
-    wanted = ADAPTER_WEIGHTS if is_adapter(folder) else WEIGHTS
-    raise DataError(
-        f"the folder has a configuration but no weights: {wanted} is missing",
-        where=str(folder),
-        remedy="Fetch or copy the model again.",
-    )
-
-
-def _pickled(folder: Path) -> list[str]:
-    return sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils._validators import validate_repo_id
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from tui_trainer.engine.models.folder import has_tokenizer, is_adapter, is_model, weight_files
+from tui_trainer.engine.models.folder import has_tokenizer, is_adapter, is_model
+from tui_trainer.engine.models.weights import weight_files
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import DataError, MachineError, UsageError, WorkbenchError
 

@@ -16,7 +16,6 @@ from typing import Any
 from tui_trainer.engine.models import gguf, smollm2
 from tui_trainer.engine.models.folder import (
     ADAPTER_CONFIG,
-    check_weights,
     has_tokenizer,
     is_adapter,
     is_model,
@@ -31,6 +30,7 @@ from tui_trainer.engine.models.hub import (
     is_online,
     offline_error,
 )
+from tui_trainer.engine.models.weights import check_weights
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import DataError, UsageError, WorkbenchError
 from tui_trainer.paths import runs_dir

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import CONFIG_MAPPING, AutoTokenizer, PreTrainedTokenizerBase
 
 from tui_trainer.config.model import ModelConfig
 from tui_trainer.engine.models.bytes_tokenizer import BYTES_REFERENCE, bytes_tokenizer
-from tui_trainer.engine.models.folder import TOKENIZER_FILES, foreign_code, has_tokenizer
+from tui_trainer.engine.models.folder import TOKENIZER_FILES, foreign_code, has_tokenizer, read_object
 from tui_trainer.engine.models.locate import locate_model
+from tui_trainer.engine.models.messages import first_line
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import ConfigurationError, DataError, Problem, RefusedError, UsageError
 
@@ -75,7 +76,7 @@ def tokenizer_from(folder: Path, *, trust_remote_code: bool = False) -> PreTrain
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     except Exception as error:  # tokenizers raises bare Exception for a broken file, the converters what they like
         raise DataError(
-            f"the tokenizer cannot be loaded: {_first_line(error)}",
+            f"the tokenizer cannot be loaded: {first_line(error)}",
             where=str(folder),
             remedy="Fetch or save the tokenizer again.",
         ) from None
@@ -105,10 +106,6 @@ def check_consent(folder: Path, auto_class: str, trust_remote_code: bool) -> Non
 
 def _is_native(folder: Path, auto_class: str) -> bool:
     """Whether transformers has a class of its own for what is in the folder."""
-    from transformers import CONFIG_MAPPING
-
-    from tui_trainer.engine.models.folder import read_object
-
     if auto_class == "AutoTokenizer" and (folder / "tokenizer.json").is_file():
         return True
     config = folder / "config.json"
@@ -125,8 +122,3 @@ def give_pad_token(tokenizer: PreTrainedTokenizerBase) -> None:
     vocabulary = tokenizer.get_vocab()
     spare = [token for token in PAD_TOKENS if token in vocabulary and token != tokenizer.eos_token]
     tokenizer.pad_token = spare[0] if spare else tokenizer.eos_token
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]

@@ -1,0 +1,295 @@
+"""Loading models: for training with everything a run asks for, for chat where there is room."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from peft import PeftModel, prepare_model_for_kbit_training
+from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from tui_trainer.config.schema import RunConfig
+from tui_trainer.engine.models.adapter import add_lora, check_same_adapter, load_adapter
+from tui_trainer.engine.models.locate import ModelSource, locate_model
+from tui_trainer.engine.models.placement import (
+    Placement,
+    attention_implementation,
+    computes_in_half,
+    local_rank,
+    place_for_chat,
+    training_dtype,
+)
+from tui_trainer.engine.models.pretrained import class_of, load_weights, read_config
+from tui_trainer.engine.models.scratch import model_from_scratch
+from tui_trainer.engine.models.stop_tokens import stop_token_ids
+from tui_trainer.engine.models.tokenizer import tokenizer_from
+from tui_trainer.engine.models.weights import ADAPTER_WEIGHTS, count_parameters, weight_files
+from tui_trainer.engine.report import Report, ignore_report
+from tui_trainer.errors import ConfigurationError, MachineError, Problem, UsageError
+
+
+def load_model_for_training(
+    config: RunConfig, tokenizer: PreTrainedTokenizerBase, report: Report = ignore_report
+) -> torch.nn.Module:
+    """The model that a run trains: weights, type, attention, quantization and adapter as the configuration says.
+
+    The weights of a new model and of a new adapter depend on `training.seed` alone; the global random state is left as
+    it is. The model is on the CPU, or on this rank's GPU if it is quantised.
+
+    Raises:
+        WorkbenchError: as `locate_model`; a ConfigurationError or MachineError for what cannot be had.
+    """
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if config.model.from_scratch is not None:
+        return _new_model(config, tokenizer, report)
+    if config.model.name_or_path is None:
+        problem = Problem("model.name_or_path", "is missing", "name a model, or set model.from_scratch")
+        raise ConfigurationError.of([problem])
+    quantization = _quantization(config)
+    source = locate_model(
+        config.model.name_or_path,
+        revision=config.model.revision,
+        cache_dir=config.model.cache_dir,
+        with_code=config.model.trust_remote_code,
+        report=report,
+    )
+    report(f"loading {source.reference}", None, None)
+    model = _load_base(config, source, quantization, report)
+    _fit_vocabulary(model, tokenizer, config, report)
+    return _with_adapter(model, config, source, report)
+
+
+def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, report: Report) -> PreTrainedModel:
+    if config.lora is not None:
+        problem = Problem(
+            "lora", "an adapter on random weights learns next to nothing", "remove [lora]", keys=("lora", "model")
+        )
+        raise ConfigurationError.of([problem])
+    model = model_from_scratch(config, tokenizer)
+    report(f"made a new model of {model.num_parameters() / 1e6:.2f} M parameters", None, None)
+    return model
+
+
+def _load_base(
+    config: RunConfig, source: ModelSource, quantization: BitsAndBytesConfig | None, report: Report
+) -> PreTrainedModel:
+    model_config = read_config(source.path, trust_remote_code=config.model.trust_remote_code, report=report)
+    dtype = training_dtype(config)
+    attention = attention_implementation(
+        config.model.attn_implementation, class_of(model_config), is_half=computes_in_half(config, dtype)
+    )
+    more: dict[str, Any] = {}
+    if quantization:
+        more = {"quantization_config": quantization, "device_map": {"": local_rank()}}
+    model = load_weights(
+        source.path, model_config, dtype, attention, trust_remote_code=config.model.trust_remote_code, **more
+    )
+    if quantization:
+        model = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
+            model, use_gradient_checkpointing=bool(config.training.activation_checkpointing)
+        )
+    return model
+
+
+def _with_adapter(model: PreTrainedModel, config: RunConfig, source: ModelSource, report: Report) -> torch.nn.Module:
+    """The model with the adapter to train; without `[lora]` an adapter it came with is merged into the weights."""
+    if config.lora is None:
+        if source.adapter is None:
+            return model
+        report("merging the adapter into the weights, since [lora] is absent", None, None)
+        merged: torch.nn.Module = load_adapter(model, source.adapter).merge_and_unload()
+        return merged.requires_grad_(True)
+    if config.training.activation_checkpointing:
+        model.enable_input_require_grads()  # type: ignore[no-untyped-call]
+    if source.adapter is None:
+        return add_lora(model, config.lora, source, config.training.seed)
+    check_same_adapter(config.lora, source.adapter)
+    report("training goes on with the adapter that the model came with", None, None)
+    return load_adapter(model, source.adapter, is_trainable=True)
+
+
+def _quantization(config: RunConfig) -> BitsAndBytesConfig | None:
+    """The settings for bitsandbytes.
+
+    Raises:
+        ConfigurationError: there is no `[lora]` to train.
+        MachineError: there is no GPU, or the package is missing.
+    """
+    kind = config.model.quantization
+    if kind is None:
+        return None
+    if config.lora is None:
+        problem = Problem(
+            "model.quantization",
+            "quantised weights cannot be trained themselves",
+            "add [lora], or remove model.quantization",
+            keys=("model.quantization", "lora.r"),
+        )
+        raise ConfigurationError.of([problem])
+    if not torch.cuda.is_available():
+        raise MachineError(
+            f"model.quantization = {kind!r} needs an NVIDIA GPU, and torch sees none",
+            remedy="Remove model.quantization: LoRA without it works on any machine.",
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MachineError(
+            f"model.quantization = {kind!r} needs the package bitsandbytes",
+            remedy="Install it with `pip install 'tui-trainer[quantization]'`.",
+        )
+    if kind == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+    compute = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
+
+
+def _fit_vocabulary(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: RunConfig, report: Report
+) -> None:
+    """Give every token of the tokenizer a row in the embedding.
+
+    Raises:
+        ConfigurationError: rows have to be added and `[lora]` would leave them at random values.
+    """
+    embedding: Any = model.get_input_embeddings()
+    rows = int(embedding.weight.shape[0])
+    if len(tokenizer) <= rows:
+        return
+    trained = config.lora.modules_to_save or [] if config.lora else []
+    if config.lora is not None and not any("embed" in name or "wte" in name for name in trained):
+        problem = Problem(
+            "lora.modules_to_save",
+            f"the tokenizer has {len(tokenizer)} tokens and the model {rows}; the new ones would stay random",
+            'set it to ["embed_tokens", "lm_head"], or use the model\'s own tokenizer',
+            keys=("lora.modules_to_save", "model.tokenizer_name_or_path"),
+        )
+        raise ConfigurationError.of([problem])
+    with torch.random.fork_rng():
+        torch.manual_seed(config.training.seed)
+        model.resize_token_embeddings(len(tokenizer))
+    report(f"added {len(tokenizer) - rows} rows to the embedding for new tokens", None, None)
+
+
+@dataclass
+class LoadedModel:
+    """A model to talk to.
+
+    Attributes:
+        model: in evaluation mode, on its device.
+        tokenizer: with the chat template of the checkpoint or its base, if there is one.
+        source: where it lies.
+        stop_token_ids: tokens that end an answer: the model's, the tokenizer's and the template's end of turn.
+        context_length: most tokens of prompt and answer together; None if the model does not say.
+        device: where it computes.
+        dtype: type of its weights.
+        reason: why it was put there.
+        num_parameters: of model and adapter.
+    """
+
+    model: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    source: ModelSource
+    stop_token_ids: tuple[int, ...]
+    context_length: int | None
+    device: torch.device
+    dtype: torch.dtype
+    reason: str
+    num_parameters: int
+
+    @property
+    def has_template(self) -> bool:
+        """Whether messages can be put into the form the model was trained on."""
+        return bool(self.tokenizer.chat_template)
+
+
+def load_model_for_chat(
+    reference: str,
+    *,
+    adapter: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    report: Report = ignore_report,
+) -> LoadedModel:
+    """A model ready to answer: on a GPU that has room, else on the CPU in float32.
+
+    Args:
+        reference: hub id, folder, .gguf file, run (RUN, RUN@STEP, RUN@best) or demo:smollm2.
+        adapter: a PEFT adapter to put on it: folder, hub id or run.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        dtype: "auto", "float32", "bfloat16" or "float16".
+        trust_remote_code: consent to run the repository's code.
+        report: told what is going on.
+
+    Raises:
+        WorkbenchError: as `locate_model`; DataError for weights that do not fit, MachineError for memory.
+    """
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    source = locate_model(reference, with_code=trust_remote_code, report=report)
+    if adapter is not None:
+        source = _put_on(source, adapter, report)
+    config = read_config(source.path, trust_remote_code=trust_remote_code, report=report)
+    tokenizer = tokenizer_from(source.tokenizer_path, trust_remote_code=trust_remote_code)
+    files = weight_files(source.path) + ([source.adapter / ADAPTER_WEIGHTS] if source.adapter else [])
+    num_parameters = count_parameters(files)
+    placement = place_for_chat(num_parameters, config, device, dtype)
+    report(f"loading {reference} on {placement.device} ({placement.reason})", None, None)
+    model = _load_for_chat(source, config, placement, trust_remote_code)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        source=source,
+        stop_token_ids=stop_token_ids(model, tokenizer),
+        context_length=context_length(config, tokenizer),
+        device=placement.device,
+        dtype=placement.dtype,
+        reason=placement.reason,
+        num_parameters=num_parameters,
+    )
+
+
+def _put_on(source: ModelSource, adapter: str, report: Report) -> ModelSource:
+    """A source with another source's adapter on it; the adapter's tokenizer wins if it has one."""
+    other = locate_model(adapter, report=report)
+    if other.adapter is None:
+        raise UsageError(
+            f"{adapter} is a whole model, not an adapter",
+            where=str(other.path),
+            remedy="Name it as the model itself, without --adapter.",
+        )
+    own = other.tokenizer_path == other.adapter
+    tokenizer_path = other.tokenizer_path if own else source.tokenizer_path
+    return replace(source, adapter=other.adapter, tokenizer_path=tokenizer_path, run=other.run, step=other.step)
+
+
+def _load_for_chat(
+    source: ModelSource, config: PreTrainedConfig, placement: Placement, trust_remote_code: bool
+) -> PreTrainedModel | PeftModel:
+    attention = attention_implementation("auto", class_of(config), is_half=placement.dtype.itemsize == 2)
+    base = load_weights(source.path, config, placement.dtype, attention, trust_remote_code=trust_remote_code)
+    model: Any = load_adapter(base, source.adapter) if source.adapter is not None else base
+    try:
+        model.to(placement.device)
+    except torch.OutOfMemoryError:
+        raise MachineError(
+            f"{placement.device} has too little memory for the model",
+            remedy="Choose the device cpu, or end what else is on the GPU.",
+        ) from None
+    loaded: PreTrainedModel | PeftModel = model.eval().requires_grad_(False)
+    return loaded
+
+
+def context_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Most tokens that a model can look at; None if neither it nor its tokenizer says."""
+    text_config = config.get_text_config()
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+        if isinstance(length := getattr(text_config, name, None), int) and length > 0:
+            return length
+    return tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None

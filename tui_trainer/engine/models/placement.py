@@ -1,0 +1,173 @@
+"""Where a model is put and in which type: decided from the configuration, the GPUs and the free memory."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig
+from transformers.utils.import_utils import is_flash_attn_2_available
+
+from tui_trainer.config.schema import RunConfig
+from tui_trainer.errors import MachineError, UsageError
+
+_CACHE_AND_CONTEXT_BYTES = 800 << 20
+"""What a chat needs beside the weights: the GPU's context and the keys and values of a few thousand tokens."""
+_SPARE = 1.3
+"""A GPU that others use too is taken only with this much more free memory than needed."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and in which type a model for chat is loaded, and why."""
+
+    device: torch.device
+    dtype: torch.dtype
+    reason: str
+
+
+def training_dtype(config: RunConfig) -> torch.dtype:
+    """Type of the weights during training.
+
+    Full training keeps float32, since updates smaller than a bfloat16 step would be lost; frozen weights may be short.
+    """
+    if config.model.dtype != "auto":
+        return torch_dtype(config.model.dtype)
+    has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if config.lora is not None and has_bf16 else torch.float32
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The type of that name in torch.
+
+    Raises:
+        UsageError: there is no such type.
+    """
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise UsageError(f"there is no type {name!r}", remedy="Types are auto, float32, bfloat16 and float16.")
+    return dtype
+
+
+def attention_implementation(choice: str, model_class: Any, *, is_half: bool) -> str:
+    """How attention is computed, by the name that transformers gives it.
+
+    The result is always handed over, so that a model's configuration cannot choose a kernel from somewhere else.
+
+    Args:
+        choice: "auto" or a name.
+        model_class: the model's class, which knows what it supports.
+        is_half: whether it is computed in 16 bits, without which flash attention does not work.
+    """
+    if choice != "auto":
+        return choice
+    if is_half and getattr(model_class, "_supports_flash_attn", False) and _has_flash_attention():
+        return "flash_attention_2"
+    return "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
+
+
+def _has_flash_attention() -> bool:
+    return torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8 and is_flash_attn_2_available()
+
+
+def computes_in_half(config: RunConfig, dtype: torch.dtype) -> bool:
+    """Whether a run's forward pass is in 16 bits: by its weights or by mixed precision."""
+    mixed = config.launch.mixed_precision in ("bf16", "fp16") or config.training.bf16 or config.training.fp16
+    return dtype.itemsize == 2 or mixed
+
+
+def place_for_chat(
+    num_parameters: int, config: PreTrainedConfig, device: str = "auto", dtype: str = "auto"
+) -> Placement:
+    """A GPU if one has room, else the CPU.
+
+    Args:
+        num_parameters: of model and adapter together.
+        config: the model's configuration, which names the type it was saved in.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        dtype: "auto", "float32", "bfloat16" or "float16".
+
+    Raises:
+        MachineError: there is no such GPU, or the memory is too small anywhere.
+        UsageError: the device or type does not exist.
+    """
+    saved = getattr(config, "dtype", None)
+    short = saved if isinstance(saved, torch.dtype) and saved.itemsize == 2 else torch.bfloat16
+    if device == "cpu":
+        return _on_cpu(num_parameters, dtype, short, "asked for")
+    if device != "auto":
+        index = _gpu_index(device)
+        return Placement(torch.device("cuda", index), _gpu_dtype(dtype, saved), "asked for")
+    if not torch.cuda.is_available():
+        return _on_cpu(num_parameters, dtype, short, "there is no GPU")
+    on_gpu = _gpu_dtype(dtype, saved)
+    needed = int((num_parameters * on_gpu.itemsize + _CACHE_AND_CONTEXT_BYTES) * _SPARE)
+    free = [torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())]
+    index = max(range(len(free)), key=free.__getitem__)
+    if free[index] >= needed:
+        return Placement(torch.device("cuda", index), on_gpu, f"GPU {index} has {_gib(free[index])} free")
+    reason = f"GPU {index} has {_gib(free[index])} free and {_gib(needed)} would be needed"
+    return _on_cpu(num_parameters, dtype, short, reason)
+
+
+def _on_cpu(num_parameters: int, dtype: str, short: torch.dtype, reason: str) -> Placement:
+    available = available_memory()
+    candidates = [torch_dtype(dtype)] if dtype != "auto" else [torch.float32, short]
+    for candidate in candidates:
+        needed = num_parameters * candidate.itemsize + (_CACHE_AND_CONTEXT_BYTES >> 1)
+        if available is None or needed <= available:
+            halved = ", and float32 would not fit the memory" if candidate is not candidates[0] else ""
+            return Placement(torch.device("cpu"), candidate, reason + halved)
+    raise MachineError(
+        f"the model needs {_gib(needed)} of memory in {str(candidates[-1]).removeprefix('torch.')} and "
+        f"{_gib(available or 0)} are available",
+        remedy="End other programs, or choose a smaller model.",
+    )
+
+
+def _gpu_index(device: str) -> int:
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not (number == "" or number.isdigit()):
+        raise UsageError(f"there is no device {device!r}", remedy="Devices are auto, cpu, cuda and cuda:0, cuda:1, …")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= count:
+        raise MachineError(
+            f"the device {device} was asked for and this machine has {count or 'no'} usable GPUs",
+            remedy="Use device cpu or auto; `tui-trainer doctor` shows what torch sees.",
+        )
+    return int(number or 0)
+
+
+def _gpu_dtype(dtype: str, saved: Any) -> torch.dtype:
+    if dtype != "auto":
+        return torch_dtype(dtype)
+    if isinstance(saved, torch.dtype) and saved.itemsize == 2:
+        return saved if saved != torch.bfloat16 or torch.cuda.is_bf16_supported() else torch.float16
+    return torch.float32
+
+
+def available_memory() -> int | None:
+    """Bytes of main memory that can be had: the machine's, or what the container leaves; None if unknown."""
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        machine = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text("ascii"))
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text("ascii"))
+    except (OSError, ValueError):
+        return machine
+    return min(machine, max(limit - used, 0))
+
+
+def local_rank() -> int:
+    """This process's number on its machine, as the launcher says."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.1f} GiB"
