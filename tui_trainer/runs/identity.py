@@ -24,12 +24,16 @@ def boot_id() -> str:
 
 
 def start_time(pid: int) -> int | None:
-    """Clock ticks from boot to the start of a process; None if there is none, or it is a zombie."""
+    """Clock ticks from boot to the start of a process; None if there is none, or it is a zombie.
+
+    A zombie whose threads go on counts as live: they still hold its memory and its GPU.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    is_gone = fields[0] in "ZX" and int(fields[17]) <= 1
+    return None if is_gone else int(fields[19])
 
 
 @dataclass(frozen=True)

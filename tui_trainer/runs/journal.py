@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -40,9 +41,13 @@ class JournalWriter:
         """Append one object as it is.
 
         Raises:
-            OSError: the disk is full.
+            OSError: the disk is full; no part of the line stays in the file.
         """
-        os.write(self._descriptor, dump_line(fields))
+        line = dump_line(fields)
+        written = os.write(self._descriptor, line)
+        if written != len(line):
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def write(self, event: Event, *, durable: bool = False) -> Event:
         """Append an event, numbered and stamped; returns it as written.
@@ -83,13 +88,31 @@ class Tailer:
     """Reads the whole lines that were appended since the last call.
 
     A line still being written waits until its line break is there. A file that shrank or was replaced is read anew.
+
+    Args:
+        path: the file, which need not be there yet.
+        tail_bytes: begin with the whole lines of about this many bytes at the end, instead of at the beginning.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, tail_bytes: int | None = None) -> None:
         self._path = path
         self._offset = 0
         self._inode = 0
         self._rest = b""
+        if tail_bytes is not None:
+            self._skip_to_last(tail_bytes)
+
+    def _skip_to_last(self, num_bytes: int) -> None:
+        try:
+            with self._path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_size > num_bytes:
+                    # the line that the cut goes through is left out
+                    file.seek(status.st_size - num_bytes - 1)
+                    file.readline()
+                    self._inode, self._offset = status.st_ino, file.tell()
+        except OSError:
+            return
 
     def read(self, max_bytes: int = _CHUNK) -> list[bytes]:
         """Whole new lines without their line breaks, at most about `max_bytes`; empty if there is nothing new."""

@@ -1,0 +1,77 @@
+"""What `run.json` records of where a run came from: library versions, git commit, GPUs, command line."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tui_trainer.procs.machine import Gpu
+from tui_trainer.redact import redact_arguments
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "peft",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "bitsandbytes",
+    "deepspeed",
+    "flash-attn",
+)
+"""The packages whose version can change what a run computes."""
+
+_GIT_SECONDS = 2.0
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the workbench, of Python, and of those `LIBRARIES` that are installed."""
+    versions = {"tui-trainer": _version("tui-trainer"), "python": platform.python_version()}
+    versions |= {name: _version(name) for name in LIBRARIES}
+    return {name: version for name, version in versions.items() if version is not None}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def git_commit(directory: Path) -> str | None:
+    """The commit checked out in the repository around `directory`; None if there is none or git does not answer."""
+    if not any((folder / ".git").exists() for folder in (directory, *directory.parents)):
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(directory), "rev-parse", "HEAD"],  # noqa: S607 - the user's own git
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_GIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.decode("ascii", "replace").strip() or None if answer.returncode == 0 else None
+
+
+def run_facts(argv: Sequence[str], parent: str | None, gpus: Sequence[Gpu]) -> dict[str, Any]:
+    """The facts of a run that is about to be created; no secret is among them."""
+    here = Path.cwd()
+    return {
+        "parent": parent,
+        "argv": redact_arguments(argv),
+        "cwd": str(here),
+        "host": platform.node(),
+        "num_cpus": os.cpu_count(),
+        "git_commit": git_commit(here),
+        "versions": library_versions(),
+        "gpus": [{"index": gpu.index, "name": gpu.name, "memory_bytes": gpu.memory_total} for gpu in gpus],
+    }

@@ -1,0 +1,82 @@
+"""What the supervisor knows of a run from its events: the numbers in `status.json`, and how the run ended.
+
+Reads `events.jsonl` as it grows; the trainer owes the supervisor nothing else.
+"""
+
+from __future__ import annotations
+
+from tui_trainer.runs.events import (
+    FINAL_EVENTS,
+    CheckpointSaved,
+    ControlApplied,
+    Event,
+    RunStarted,
+    StepMetrics,
+    decode,
+)
+from tui_trainer.runs.journal import Tailer
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.runs.status import State
+
+_HISTORY_BYTES = 1 << 18
+
+
+class EventFollower:
+    """Follows the events of a run from near the end of what is there.
+
+    Attributes:
+        state: starting, running or paused, as the events tell.
+        final: the event that ended the run, once it is there.
+        attempt: number of the attempt the newest event belongs to.
+        step_seconds: how long the run takes to come to its next step border.
+        save_seconds: how long its last checkpoint took.
+        last_work: monotonic time at which it last told of something other than a step.
+    """
+
+    def __init__(self, layout: RunLayout) -> None:
+        self._tailer = Tailer(layout.events, tail_bytes=_HISTORY_BYTES)
+        self.state = State.STARTING
+        self.final: Event | None = None
+        self.attempt = 0
+        self.step = 0
+        self.max_steps: int | None = None
+        self.epoch: float | None = None
+        self.loss: float | None = None
+        self.step_seconds = 0.0
+        self.save_seconds = 0.0
+        self.last_work = float("-inf")
+
+    def begin_attempt(self) -> None:
+        """Read what earlier attempts left behind; it says where the run stood, not that it has ended."""
+        self.advance(float("-inf"))
+        self.state, self.final = State.STARTING, None
+
+    def advance(self, now: float) -> None:
+        """Take in all new events; `now` is the monotonic time."""
+        while lines := self._tailer.read():
+            for line in lines:
+                event = decode(line)
+                if event is not None:
+                    self._apply(event, now)
+
+    def _apply(self, event: Event, now: float) -> None:
+        self.attempt = max(self.attempt, event.attempt)
+        if isinstance(event, StepMetrics):
+            self.state = State.RUNNING
+            self.step, self.epoch, self.loss = event.step, event.epoch, event.loss
+            self.step_seconds = event.step_seconds or self.step_seconds
+            return
+        self.last_work = now
+        if isinstance(event, RunStarted):
+            self.state, self.final = State.RUNNING, None
+            self.step, self.max_steps = event.step, event.max_steps
+        elif isinstance(event, CheckpointSaved):
+            self.save_seconds = event.seconds
+        elif isinstance(event, ControlApplied) and not event.error:
+            if event.command == "pause":
+                self.state = State.PAUSED
+            elif event.command == "continue":
+                self.state = State.RUNNING
+        elif isinstance(event, FINAL_EVENTS):
+            self.final = event
+            self.step = max(self.step, event.step)

@@ -1,0 +1,107 @@
+"""What a supervisor is told: what to start (`launch.json`) and to stop it (`stop.json`).
+
+Both are files in the run directory, so that an order outlives whoever gave it. Written by `start` and `stop`, read by
+`supervisor`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tui_trainer.errors import UsageError
+from tui_trainer.runs.files import number, read_json, write_json
+from tui_trainer.runs.layout import RunLayout
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class LaunchOrder:
+    """The command that is the run.
+
+    Attributes:
+        argv: program and arguments; never a secret.
+        env: additions to the environment, which is inherited otherwise; never a secret.
+        cwd: where it runs, so that relative paths mean what they meant to the user.
+        grace_seconds: how long it may take to save when it is to stop.
+        max_restarts: how often it is started again after a failure that may pass.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "."
+    grace_seconds: float = 30.0
+    max_restarts: int = 0
+
+    def write(self, layout: RunLayout) -> None:
+        """Put the order into the run directory."""
+        write_json(
+            layout.launch,
+            {
+                "version": VERSION,
+                "argv": list(self.argv),
+                "env": dict(self.env),
+                "cwd": self.cwd,
+                "grace_seconds": self.grace_seconds,
+                "max_restarts": self.max_restarts,
+            },
+        )
+
+    @classmethod
+    def read(cls, layout: RunLayout) -> LaunchOrder:
+        """The order in the run directory.
+
+        Raises:
+            UsageError: there is none, or it cannot be understood.
+        """
+        data = read_json(layout.launch) or {}
+        argv, env = data.get("argv"), data.get("env", {})
+        if not argv or not isinstance(argv, list) or not isinstance(env, dict):
+            raise UsageError(
+                "does not say what to start", where=str(layout.launch), remedy="Train again from the run's config.toml."
+            )
+        return cls(
+            tuple(map(str, argv)),
+            {str(name): str(value) for name, value in env.items()},
+            str(data.get("cwd") or "."),
+            number(data.get("grace_seconds")) or 0.0,
+            int(number(data.get("max_restarts")) or 0),
+        )
+
+
+@dataclass(frozen=True)
+class StopOrder:
+    """The wish that the run ends.
+
+    Attributes:
+        is_now: do not wait for it to save.
+        by: who wants it, for the record.
+    """
+
+    is_now: bool = False
+    by: str = ""
+
+    def write(self, layout: RunLayout) -> None:
+        """Put the order into the run directory for good; an order to stop now is not softened by a later one."""
+        standing = StopOrder.read(layout)
+        is_now = self.is_now or (standing is not None and standing.is_now)
+        write_json(
+            layout.stop_request, {"version": VERSION, "now": is_now, "by": self.by, "sent": time.time()}, durable=True
+        )
+
+    @classmethod
+    def read(cls, layout: RunLayout) -> StopOrder | None:
+        """The order in the run directory, if there is one."""
+        if not layout.stop_request.exists():
+            return None
+        data = read_json(layout.stop_request) or {}
+        return cls(data.get("now") is True, str(data.get("by") or ""))
+
+    @staticmethod
+    def withdraw(layout: RunLayout) -> None:
+        """Remove an order that an earlier start of the run left behind."""
+        with contextlib.suppress(OSError):
+            layout.stop_request.unlink()

@@ -1,0 +1,115 @@
+"""Stopping runs: a durable order that the supervisor carries out, and a look at what is left.
+
+The order is a file. The supervisor asks the trainer to save and stop, terminates it when the grace time is over, kills
+what does not end. A run whose supervisor was killed is given a new one first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from tui_trainer.procs.lock import is_held
+from tui_trainer.procs.machine import gpu_memory_by_process
+from tui_trainer.procs.orders import StopOrder
+from tui_trainer.procs.proctree import descendants, describe, marked
+from tui_trainer.procs.spawn import adopt
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.runs.status import RunStatus, read_status
+
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Survivor:
+    """A process of a run that is still there.
+
+    Attributes:
+        pid: its number.
+        description: name and state, "python (running)".
+        gpu_memory: bytes it holds on GPUs; 0 if none or not known.
+    """
+
+    pid: int
+    description: str
+    gpu_memory: int
+
+
+@dataclass(frozen=True)
+class StopReport:
+    """How a stopping run stands.
+
+    Attributes:
+        status: its state.
+        survivors: its processes that are still there, the supervisor not among them.
+    """
+
+    status: RunStatus
+    survivors: tuple[Survivor, ...]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended and nothing is left."""
+        return not self.status.state.is_live and not self.survivors
+
+    @property
+    def gpu_memory(self) -> int:
+        """Bytes of GPU memory that are still held."""
+        return sum(survivor.gpu_memory for survivor in self.survivors)
+
+
+def request_stop(layout: RunLayout, *, now: bool = False, by: str = "") -> bool:
+    """Ask for the end of a run without waiting for it. Asking again is harmless, asking with `now` presses harder.
+
+    Args:
+        layout: the run.
+        now: do not wait for it to save.
+        by: who asks, for the record.
+
+    Returns:
+        Whether there was anything to stop.
+
+    Raises:
+        OSError: the run directory cannot be written.
+        WorkbenchError: the run had lost its supervisor and cannot be given a new one.
+    """
+    if not is_held(layout) and not marked(layout.root):
+        return False
+    StopOrder(now, by).write(layout)
+    adopt(layout)
+    return True
+
+
+def report(layout: RunLayout) -> StopReport:
+    """What is left of a run now. Looks through all processes and asks the GPU's driver: some tens of milliseconds."""
+    keys = marked(layout.root)
+    keys = keys.union(*(descendants(key.pid) for key in keys))
+    held = gpu_memory_by_process() if keys else {}
+    survivors = (Survivor(key.pid, describe(key), held.get(key.pid, 0)) for key in sorted(keys))
+    return StopReport(read_status(layout), tuple(survivors))
+
+
+def is_over(layout: RunLayout) -> bool:
+    """Whether nobody works at the run any more: no supervisor, and its state says so."""
+    return not read_status(layout).state.is_live and not is_held(layout)
+
+
+def wait_until_over(layout: RunLayout, timeout: float | None = None) -> bool:
+    """Block until a run has ended, at most `timeout` seconds; returns whether it has."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while not is_over(layout):
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+async def await_over(layout: RunLayout, timeout: float | None = None) -> bool:
+    """As `wait_until_over`, for an event loop."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while not is_over(layout):
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(_POLL_SECONDS)
+    return True

@@ -1,0 +1,315 @@
+"""The supervisor of one run: starts its command, records how it stands, ends all of it. Standard library only.
+
+`python -m tui_trainer.procs.supervisor RUN_DIRECTORY [--adopt]`, started by `start`, in a session of its own: it
+outlives the terminal and whoever started the run. It is the only writer of `status.json` and `supervisor.jsonl`. Rank 0
+is the only writer of `events.jsonl` while it lives; when all ranks are gone without a final event, the supervisor
+appends it, so that whoever reads the events always sees the end.
+
+With `--adopt` it takes over a run whose supervisor was killed: it starts nothing and watches what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tui_trainer.errors import MachineError, RefusedError, WorkbenchError
+from tui_trainer.procs import lock
+from tui_trainer.procs.attempt import Attempt
+from tui_trainer.procs.follower import EventFollower
+from tui_trainer.procs.ladder import Rung, StopLadder
+from tui_trainer.procs.orders import LaunchOrder, StopOrder
+from tui_trainer.procs.outcome import Outcome, outcome_of
+from tui_trainer.procs.proctree import ProcessKey, describe, marked
+from tui_trainer.runs import control
+from tui_trainer.runs.identity import ProcessIdentity
+from tui_trainer.runs.journal import JournalWriter
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.runs.status import RunStatus, State, read_status, write_status
+
+HEARTBEAT_SECONDS = 2.0
+_POLL_SECONDS = 0.25
+_POLL_SECONDS_WHEN_ENDING = 0.05
+_LEFTOVER_SECONDS = 1.0
+"""How long what the command left behind may take to end by itself."""
+_LINGER_SECONDS = 60.0
+"""How long the processes may go on after the final event."""
+_WRITE_TRIES = 20
+"""How often the end of the run is written, a second apart, while the disk is full."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+_AWAITED = (signal.SIGCHLD, signal.SIGTERM)
+_IGNORED = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTSTP,
+    signal.SIGTTOU,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+_PASSING_REASONS = ("killed", "nccl", "gpu_error", "port", "library_error")
+"""Reasons for a failure that may not be there the next time."""
+
+
+class Supervisor:
+    """Watches over one run from its start to its end.
+
+    Args:
+        layout: the run, whose lock this process holds.
+        order: what to start; for an adopted run what had been started.
+    """
+
+    def __init__(self, layout: RunLayout, order: LaunchOrder) -> None:
+        self._layout = layout
+        self._order = order
+        self._identity = ProcessIdentity.current()
+        self._journal = JournalWriter(layout.supervisor_log)
+        self._follower = EventFollower(layout)
+        self._ladder = StopLadder(order.grace_seconds)
+        self._attempt = Attempt(layout)
+        self._stop: StopOrder | None = None
+        self._num_restarts = 0
+        self._over_since: float | None = None
+        self._last_beat = float("-inf")
+        self._last_state: State | None = None
+
+    def start(self) -> None:
+        """Clear what earlier starts left behind and start the command.
+
+        Raises:
+            MachineError: the command cannot be started; the run is recorded as failed.
+            OSError: the run directory cannot be written.
+        """
+        StopOrder.withdraw(self._layout)
+        for command in control.pending(self._layout):
+            control.remove(self._layout, command)
+            self._log("discarded", command=command.name, by=command.by)
+        for path in self._layout.ranks.glob("*.json"):
+            path.unlink()
+        self._follower.begin_attempt()
+        self._write_status(State.STARTING)
+        try:
+            self._launch()
+        except OSError as error:
+            what = f"the command cannot be started: {error.strerror or error}"
+            self._finish(Outcome(State.FAILED, "package", what, f"Is {self._order.argv[0]} installed?"))
+            raise MachineError(what, where=self._order.argv[0], remedy="Run `tui-trainer doctor`.") from None
+
+    def adopt(self) -> None:
+        """Take over the processes that an earlier supervisor left behind."""
+        self._follower.advance(time.monotonic())
+        self._log("adopted", processes=[describe(key) for key in self._attempt.left()])
+
+    def _launch(self) -> None:
+        os.chdir(self._order.cwd)
+        self._attempt = Attempt(self._layout)
+        self._attempt.start(self._order, _IGNORED)
+        self._log("started", pid=self._attempt.command, argv=list(self._order.argv), restarts=self._num_restarts)
+
+    def supervise(self) -> None:
+        """Watch until the run is over and nothing of it is left."""
+        while True:
+            self._wait()
+            now = time.monotonic()
+            self._attempt.reap()
+            self._follower.advance(now)
+            self._press(now)
+            if self._ladder.rung is Rung.GIVEN_UP or self._attempt.is_over():
+                self._follower.advance(now)
+                outcome = outcome_of(self._follower.final, self._attempt.evidence(), self._ladder.rung, self._stop)
+                if not self._restart_after(outcome):
+                    return self._finish(outcome)
+            elif now - self._last_beat >= HEARTBEAT_SECONDS or self._follower.state is not self._last_state:
+                with contextlib.suppress(OSError):
+                    self._write_status(self._follower.state)
+
+    def _wait(self) -> None:
+        is_ending = self._ladder.rung >= Rung.TERMINATED or self._attempt.exit_code is not None
+        received = signal.sigtimedwait(_AWAITED, _POLL_SECONDS_WHEN_ENDING if is_ending else _POLL_SECONDS)
+        if received is not None and received.si_signo == signal.SIGTERM:
+            self._stop = StopOrder(is_now=self._stop is not None, by="SIGTERM")
+
+    def _press(self, now: float) -> None:
+        """Climb the stop ladder as far as orders and time demand."""
+        order = StopOrder.read(self._layout)
+        if order is not None and (self._stop is None or not self._stop.is_now):
+            self._stop = order
+        if self._stop is not None:
+            # a run that made no step yet has nothing to save
+            is_abrupt = self._stop.is_now or self._follower.state is State.STARTING
+            self._climb(Rung.TERMINATED if is_abrupt else Rung.ASKED, now)
+        self._ladder.wait_until(self._follower.last_work + self._order.grace_seconds)
+        if self._lingers(now):
+            self._climb(Rung.TERMINATED, now)
+        if (rung := self._ladder.next_rung(now)) is not None:
+            self._climb(rung, now)
+        if self._ladder.rung in (Rung.TERMINATED, Rung.KILLED):
+            self._signal()
+
+    def _lingers(self, now: float) -> bool:
+        """Whether processes go on although the command, or the run itself, has ended."""
+        has_ended = self._follower.final is not None or self._attempt.exit_code is not None
+        self._over_since = (self._over_since or now) if has_ended else None
+        if self._over_since is None or (self._ladder.rung is Rung.ASKED and self._follower.final is None):
+            return False
+        patience = _LINGER_SECONDS if self._attempt.exit_code is None else _LEFTOVER_SECONDS
+        return now - self._over_since >= patience
+
+    def _climb(self, rung: Rung, now: float) -> None:
+        # to come to a step border and to save there takes the run what it took before, and a little more
+        extra = 2 * (self._follower.step_seconds + self._follower.save_seconds) if rung is Rung.ASKED else 0.0
+        if not self._ladder.climb_to(rung, now, extra_seconds=extra):
+            return
+        by = self._stop.by if self._stop else ""
+        self._log(rung.name.lower(), by=by)
+        if rung is Rung.ASKED:
+            with contextlib.suppress(OSError):
+                control.send(self._layout, "stop", by=by)
+
+    def _signal(self) -> None:
+        signalled = self._attempt.press(self._ladder.rung)
+        if signalled and self._ladder.rung is Rung.TERMINATED:
+            self._log("signalled", signal="SIGTERM", pids=sorted(key.pid for key in signalled))
+
+    def _restart_after(self, outcome: Outcome) -> bool:
+        may_pass = outcome.state is State.FAILED and outcome.reason in _PASSING_REASONS
+        is_pressed = self._stop is not None or self._ladder.rung is Rung.GIVEN_UP
+        if not may_pass or is_pressed or self._num_restarts >= self._order.max_restarts:
+            return False
+        self._num_restarts += 1
+        self._log("restarted", reason=outcome.reason, message=outcome.message, restarts=self._num_restarts)
+        self._ladder, self._over_since = StopLadder(self._order.grace_seconds), None
+        self._follower.begin_attempt()
+        try:
+            self._launch()
+        except OSError:
+            return False
+        return True
+
+    def _finish(self, outcome: Outcome) -> None:
+        """Write down how the run ended; a full disk is waited for, space may come free now."""
+        survivors = [describe(key) for key in self._attempt.left()] if self._ladder.rung is Rung.GIVEN_UP else []
+        exit_code = self._attempt.exit_code
+        if self._follower.final is None:
+            _insist(lambda: self._write_final_event(outcome))
+        _insist(lambda: self._write_status(outcome.state, outcome, exit_code))
+        self._log("exited", state=outcome.state.value, reason=outcome.reason, exit_code=exit_code, survivors=survivors)
+
+    def _write_final_event(self, outcome: Outcome) -> None:
+        with JournalWriter(self._layout.events) as journal:
+            journal.write(outcome.event(self._follower.step, self._follower.attempt), durable=True)
+
+    def _write_status(self, state: State, outcome: Outcome | None = None, exit_code: int | None = None) -> None:
+        self._last_beat, self._last_state = time.monotonic(), state
+        follower = self._follower
+        write_status(
+            self._layout,
+            RunStatus(
+                id=self._layout.id,
+                state=state,
+                reason=outcome.reason if outcome else "",
+                remedy=outcome.remedy if outcome else "",
+                step=follower.step,
+                max_steps=follower.max_steps,
+                epoch=follower.epoch,
+                loss=follower.loss,
+                heartbeat=time.time(),
+                exit_code=exit_code,
+                process=self._identity,
+            ),
+        )
+
+    def _log(self, what: str, **details: Any) -> None:
+        """Append to `supervisor.jsonl`; a full disk must not end the supervisor."""
+        with contextlib.suppress(OSError):
+            self._journal.append({"v": 1, "t": round(time.time(), 3), "type": what} | details)
+
+
+def _insist(write: Callable[[], None]) -> None:
+    for _ in range(_WRITE_TRIES):
+        try:
+            return write()
+        except OSError:
+            time.sleep(1.0)
+    return None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Detach, take the run, tell the starter, watch; returns the exit code."""
+    layout = RunLayout(Path(arguments[0]))
+    _detach()
+    try:
+        supervisor = _take(layout, is_adopting="--adopt" in arguments)
+    except WorkbenchError as error:
+        _answer(layout, {"error": error.to_dict()})
+        return int(error.exit_code)
+    except OSError as error:
+        lacking = MachineError(f"the run directory cannot be written: {error.strerror}", where=str(layout.root))
+        _answer(layout, {"error": lacking.to_dict()})
+        return int(lacking.exit_code)
+    _answer(layout, {"held": True})
+    supervisor.supervise()
+    return 0
+
+
+def _detach() -> None:
+    """Leave terminal, parent and their signals behind; the starter has made a session for us already."""
+    if os.fork():
+        # not to be the leader of the session means that no terminal can ever become ours
+        os._exit(0)
+    os.umask(0o077)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _take(layout: RunLayout, *, is_adopting: bool) -> Supervisor:
+    if lock.acquire(layout) is None:
+        raise RefusedError(
+            "the run is going on already", where=layout.id, remedy=f"`tui-trainer {layout.id}` shows it."
+        )
+    status = read_status(layout)
+    if status.state.is_live and status.process is not None and not status.process.is_local:
+        raise RefusedError("the run is going on on another machine", where=status.process.host, remedy="Stop it there.")
+    orphans = marked(layout.root)
+    if orphans and not is_adopting:
+        raise RefusedError(
+            f"{len(orphans)} processes of an earlier start still run ({_pids(orphans)})",
+            where=layout.id,
+            remedy=f"They train on, watched by nobody; `tui-trainer runs stop {layout.id}` ends them.",
+        )
+    supervisor = Supervisor(layout, LaunchOrder.read(layout))
+    if is_adopting:
+        supervisor.adopt()
+    else:
+        supervisor.start()
+    return supervisor
+
+
+def _pids(keys: set[ProcessKey]) -> str:
+    return ", ".join(str(key.pid) for key in sorted(keys))
+
+
+def _answer(layout: RunLayout, message: dict[str, Any]) -> None:
+    """Tell the starter through the pipe that is standard output, then let go of it."""
+    with contextlib.suppress(OSError):
+        os.write(1, json.dumps(message).encode() + b"\n")
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(layout.train_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
