@@ -1,0 +1,228 @@
+"""Checkpoints that are whole or not there: written beside, synced, digested, published by one rename.
+
+A kill at any moment leaves the published checkpoints as they were. A full disk costs one checkpoint and an alert, not
+the training. Called by `engine.trainer.trainer` on all ranks; only rank 0 moves files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tui_trainer.engine.trainer.failures import is_disk_full
+from tui_trainer.engine.trainer.journal import EventLog
+from tui_trainer.engine.trainer.mailbox import Group
+from tui_trainer.engine.trainer.manifest import verify_checkpoint, write_manifest
+from tui_trainer.runs.events import Alert, CheckpointSaved
+from tui_trainer.runs.files import number, read_json, sync, write_json
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.runs.store import list_checkpoints
+
+_SPARE = 1.05
+
+
+@dataclass(frozen=True)
+class Score:
+    """The evaluation that belongs to a checkpoint.
+
+    Attributes:
+        metric: its name, as "eval_loss".
+        value: what was measured.
+        greater_is_better: whether more of it is better.
+    """
+
+    metric: str
+    value: float
+    greater_is_better: bool
+
+    def beats(self, other: float | None) -> bool:
+        """Whether it is better than an earlier value of the same metric; a NaN never is."""
+        if other is None:
+            return self.value == self.value
+        return self.value > other if self.greater_is_better else self.value < other
+
+
+class Checkpoints:
+    """Publishes and rotates the checkpoints of a run.
+
+    Args:
+        layout: the run.
+        group: its ranks, which agree on whether a save went well.
+        events: where saves and failures are reported.
+        keep: how many to keep, the newest and the best; None keeps all.
+        expected_bytes: size of a checkpoint, until the first one was measured.
+
+    Attributes:
+        last_step: step of the last published checkpoint of this start of the run.
+        last_error: why the last save failed, if it did.
+    """
+
+    def __init__(
+        self, layout: RunLayout, group: Group, events: EventLog, keep: int | None = None, expected_bytes: int = 0
+    ) -> None:
+        self._layout = layout
+        self._group = group
+        self._events = events
+        self._keep = keep
+        self.expected_bytes = expected_bytes
+        self.last_step: int | None = None
+        self.last_error: BaseException | None = None
+
+    def folder(self, step: int) -> Path:
+        """Where the checkpoint of a step is written before it is published."""
+        return self._layout.staging / f"checkpoint-{step}"
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the best checkpoint."""
+        step = (read_json(self._layout.checkpoints / "best.json") or {}).get("step")
+        return step if isinstance(step, int) else None
+
+    def save(self, step: int, write: Callable[[], None], score: Score | None = None) -> bool:
+        """Save and publish the checkpoint of one step; called by all ranks.
+
+        Args:
+            step: optimiser steps done.
+            write: writes this rank's part into `folder(step)`.
+            score: the evaluation made at this very step.
+
+        Returns:
+            Whether it was published. If not, an alert says why and the training may go on.
+        """
+        if self.last_step == step:
+            return True
+        started = time.monotonic()
+        self.last_error = None
+        is_published = (
+            self._succeeds(self._prepare)
+            and self._succeeds(write)
+            and self._succeeds(lambda: self._publish(step, score, started))
+        )
+        if is_published:
+            self.last_step = step
+        elif self._group.is_first:
+            shutil.rmtree(self._layout.staging, ignore_errors=True)
+            self._events.write(_alert(step, self.last_error))
+        return is_published
+
+    def _succeeds(self, phase: Callable[[], None]) -> bool:
+        """Whether a phase went well on every rank; nobody waits for a rank that failed."""
+        try:
+            phase()
+        except Exception as error:  # whatever a library raises while it writes, the training goes on
+            self.last_error = error
+        return self._group.all_true(self.last_error is None)
+
+    def _prepare(self) -> None:
+        """Empty the staging folder and see whether there is room."""
+        if not self._group.is_first:
+            return
+        shutil.rmtree(self._layout.staging, ignore_errors=True)
+        self._layout.staging.mkdir(mode=0o700)
+        free = shutil.disk_usage(self._layout.root).free
+        if free < _SPARE * self.expected_bytes:
+            raise OSError(errno.ENOSPC, f"it needs about {_size(self.expected_bytes)}, the disk has {_size(free)} left")
+
+    def _publish(self, step: int, score: Score | None, started: float) -> None:
+        """Make the staged checkpoint a published one."""
+        if not self._group.is_first:
+            return
+        folder, target = self.folder(step), self._layout.checkpoint(step)
+        facts = {score.metric: score.value} if score else {}
+        num_bytes = write_manifest(folder, step, **facts)
+        if target.exists():
+            self._discard(target)
+        folder.rename(target)
+        sync(self._layout.checkpoints)
+        self.expected_bytes = num_bytes
+        is_best = False
+        with contextlib.suppress(OSError):  # the checkpoint is there; what is left to do is done at the next one
+            is_best = self._note_best(step, score)
+            self._link_latest(target)
+            self._rotate(step)
+        self._events.write(
+            CheckpointSaved(
+                step=step,
+                path=str(target.relative_to(self._layout.root)),
+                bytes=num_bytes,
+                seconds=round(time.monotonic() - started, 3),
+                is_best=is_best,
+            ),
+            durable=True,
+        )
+        shutil.rmtree(self._layout.staging, ignore_errors=True)
+
+    def _note_best(self, step: int, score: Score | None) -> bool:
+        if score is None:
+            return False
+        path = self._layout.checkpoints / "best.json"
+        before = read_json(path) or {}
+        earlier = number(before.get("value")) if before.get("metric") == score.metric else None
+        if not score.beats(earlier):
+            return False
+        write_json(path, {"step": step, "metric": score.metric, "value": score.value}, durable=True)
+        return True
+
+    def _link_latest(self, target: Path) -> None:
+        temporary = self._layout.checkpoints / ".latest"
+        with contextlib.suppress(OSError):  # a file system without links; readers take the highest step
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(target.name)
+            temporary.replace(self._layout.latest)
+
+    def _rotate(self, step: int) -> None:
+        """Take away the oldest checkpoints beyond the limit, never the newest nor the best."""
+        if self._keep is None:
+            return
+        best = self.best_step
+        spared = {step, best}
+        others = [checkpoint for checkpoint in list_checkpoints(self._layout) if checkpoint.step not in spared]
+        num_kept = max(self._keep - len(spared - {None}), 0)
+        for checkpoint in others[: len(others) - num_kept]:
+            self._discard(checkpoint.path)
+
+    def _discard(self, path: Path) -> None:
+        """Take a checkpoint out of the published ones by a rename, then delete it: never half of one is seen."""
+        self._layout.staging.mkdir(mode=0o700, exist_ok=True)
+        trash = self._layout.staging / f"discarded-{path.name}-{os.urandom(4).hex()}"
+        path.rename(trash)
+        shutil.rmtree(trash, ignore_errors=True)
+
+
+def newest_whole(layout: RunLayout) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that its manifest proves whole, and a line for each newer one that is not."""
+    skipped: list[str] = []
+    for checkpoint in reversed(list_checkpoints(layout)):
+        problems = verify_checkpoint(checkpoint.path)
+        if not problems:
+            return checkpoint.path, skipped
+        skipped.append(f"checkpoint {checkpoint.step} is skipped: {'; '.join(problems[:3])}")
+    return None, skipped
+
+
+def _alert(step: int, error: BaseException | None) -> Alert:
+    if error is not None and is_disk_full(error):
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "no space left"
+        return Alert(
+            step=step,
+            kind="disk",
+            message=f"checkpoint {step} was not saved, the disk is full: {why}",
+            remedy="Free space; the training goes on and saves again at the next occasion.",
+        )
+    why = f"{type(error).__name__}: {error}" if error else "another rank could not write its part"
+    return Alert(
+        step=step,
+        kind="checkpoint",
+        message=f"checkpoint {step} was not saved: {why}",
+        remedy="The training goes on and saves again at the next occasion; train.log may say more.",
+    )
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

@@ -1,0 +1,97 @@
+"""What the trainer writes into the run directory besides checkpoints: rank 0's events, every rank's last words.
+
+A disk that is full must not end a training that only wanted to write a line: events that cannot be written wait in
+memory and follow, in order, when there is space again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import replace
+
+from tui_trainer.runs.events import Event, Progress
+from tui_trainer.runs.files import write_json
+from tui_trainer.runs.identity import ProcessIdentity
+from tui_trainer.runs.journal import JournalWriter, read_lines
+from tui_trainer.runs.layout import RunLayout
+
+_MAX_WAITING = 10_000
+_PROGRESS_SECONDS = 0.25
+_STARTS = (b'"type":"RunStarted"', b'"type":"RunResumed"')
+
+
+class EventLog:
+    """The event file of a run, for its one writer; silent on all other ranks.
+
+    Args:
+        layout: the run.
+        is_writer: whether this process is rank 0.
+
+    Attributes:
+        attempt: how often the run was started before.
+        last_step: step of the last event.
+    """
+
+    def __init__(self, layout: RunLayout, *, is_writer: bool) -> None:
+        self.attempt = _count_starts(layout) if is_writer else 0
+        self.last_step = 0
+        self._writer = JournalWriter(layout.events) if is_writer else None
+        self._waiting: deque[Event] = deque(maxlen=_MAX_WAITING)
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether events go to the file."""
+        return self._writer is not None
+
+    def write(self, event: Event, *, durable: bool = False) -> None:
+        """Append an event; on a full disk it waits for the next call."""
+        if self._writer is None:
+            return
+        self.last_step = max(self.last_step, event.step)
+        self._waiting.append(replace(event, attempt=self.attempt, t=event.t or time.time()))
+        try:
+            while self._waiting:
+                self._writer.write(self._waiting[0], durable=durable)
+                self._waiting.popleft()
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _count_starts(layout: RunLayout) -> int:
+    return sum(any(mark in line for mark in _STARTS) for line in read_lines(layout.events))
+
+
+class ProgressReport:
+    """Turns progress callbacks into events, a few a second: `Report` of `engine.report`."""
+
+    def __init__(self, events: EventLog) -> None:
+        self._events = events
+        self._task = ""
+        self._written = 0.0
+
+    def __call__(self, task: str, done: int | None = None, total: int | None = None) -> None:
+        """Report that `done` of `total` parts of a task are done."""
+        now = time.monotonic()
+        is_new, is_last = task != self._task, done is not None and done == total
+        if is_new or is_last or now - self._written >= _PROGRESS_SECONDS:
+            self._task, self._written = task, now
+            self._events.write(Progress(task=task, done=done, total=total))
+
+
+class RankFile:
+    """`ranks/<n>.json`: who this rank is, and why it died if it did."""
+
+    def __init__(self, layout: RunLayout, rank: int) -> None:
+        self._path = layout.rank(rank)
+        self._fields = {**ProcessIdentity.current().to_dict(), "rank": rank}
+        write_json(self._path, self._fields)
+
+    def last_words(self, exception: dict[str, object]) -> None:
+        """Record the error that ends this rank, with the time: the first rank to fail names the cause."""
+        write_json(self._path, {**self._fields, "exception": {**exception, "t": time.time()}})

@@ -1,0 +1,243 @@
+"""A run from its configuration to its end: data, model, trainer, training, last word. Called by `engine.train`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainingArguments, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import SaveStrategy
+
+from tui_trainer.config.schema import RunConfig
+from tui_trainer.engine.data.prepare import PreparedData, prepare_data
+from tui_trainer.engine.models.load import load_model_for_training
+from tui_trainer.engine.models.stop_tokens import stop_token_ids
+from tui_trainer.engine.models.tokenizer import load_tokenizer
+from tui_trainer.engine.report import Report
+from tui_trainer.engine.trainer.arguments import training_arguments
+from tui_trainer.engine.trainer.callbacks import RunAlerts, RunEvents
+from tui_trainer.engine.trainer.checkpoint import Checkpoints, newest_whole
+from tui_trainer.engine.trainer.failures import DiskFullError, NotANumberError, is_disk_full
+from tui_trainer.engine.trainer.flat import FlatCollator, is_exact, why_not_flat
+from tui_trainer.engine.trainer.journal import EventLog
+from tui_trainer.engine.trainer.mailbox import Group, Mailbox
+from tui_trainer.engine.trainer.quiz import Quiz
+from tui_trainer.engine.trainer.steering import Steering
+from tui_trainer.engine.trainer.termination import Termination
+from tui_trainer.engine.trainer.trainer import RunTools, RunTrainer
+from tui_trainer.engine.trainer.watch import LossWatch
+from tui_trainer.errors import ConfigurationError, RefusedError, RunFailedError
+from tui_trainer.runs.events import Alert, RunFinished, RunStopped
+from tui_trainer.runs.files import read_json, write_json
+from tui_trainer.runs.layout import RunLayout
+
+
+def train_run(
+    layout: RunLayout,
+    config: RunConfig,
+    events: EventLog,
+    termination: Termination,
+    report: Report,
+    *,
+    started: float,
+) -> None:
+    """Train; called on every rank.
+
+    Args:
+        layout: the run directory.
+        config: its configuration.
+        events: where rank 0 tells what happens.
+        termination: what SIGTERM asked.
+        report: progress before the first step.
+        started: Unix time at which this rank began.
+
+    Raises:
+        WorkbenchError: the run cannot begin, or cannot go on.
+    """
+    arguments = training_arguments(config, layout)
+    group = Group(arguments.process_index, arguments.world_size, arguments.device)
+    with arguments.main_process_first(desc="the data"):
+        tokenizer = load_tokenizer(config.model, report)
+        data = prepare_data(config, tokenizer, report)
+    with arguments.main_process_first(desc="the model"):
+        model = load_model_for_training(config, tokenizer, report)
+    if group.is_first:
+        seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
+        write_json(layout.data, {**data.summary, "seed": seed})
+    trainer = make_trainer(layout, config, arguments, group, model, tokenizer, data, events, termination, started)
+    checkpoint = _checkpoint_to_resume(layout, group, events)
+    trainer.add_callback(RunEvents(events, _facts(trainer, data, group), is_resumed=checkpoint is not None))
+    set_seed(arguments.seed)
+    termination.is_training = True
+    output = trainer.train(resume_from_checkpoint=checkpoint)
+    _conclude(trainer, events, loss=output.training_loss, seconds=time.time() - started)
+    trainer.accelerator.end_training()
+
+
+def make_trainer(
+    layout: RunLayout,
+    config: RunConfig,
+    arguments: TrainingArguments,
+    group: Group,
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    data: PreparedData,
+    events: EventLog,
+    termination: Termination,
+    started: float,
+) -> RunTrainer:
+    """The trainer of a run, with all its parts."""
+    base = _base(model)
+    stops = list(stop_token_ids(base, tokenizer))
+    if base.generation_config is not None:
+        base.generation_config.eos_token_id = stops
+    mailbox = Mailbox(layout, group, termination, ignore_before=started if events.attempt else 0.0)
+    tools = RunTools(
+        layout=layout,
+        group=group,
+        mailbox=mailbox,
+        steering=Steering(mailbox, events),
+        checkpoints=Checkpoints(
+            layout, group, events, arguments.save_total_limit, _checkpoint_bytes(model, config.training.save_only_model)
+        ),
+        watch=LossWatch(events, is_deferred=arguments.device.type != "cpu"),
+        quiz=Quiz(
+            config.sampling,
+            data.eval_references,
+            tokenizer,
+            stop_token_ids=stops,
+            template_kwargs=config.data.template_kwargs,
+            events=events,
+            group=group,
+            batch_size=arguments.per_device_eval_batch_size,
+            is_sharded=_is_sharded(config),
+        ),
+    )
+    trainer = RunTrainer(
+        tools,
+        model=model,
+        args=arguments,
+        train_dataset=data.train,
+        eval_dataset=data.eval if data.eval is not None else [] if config.sampling.prompts else None,
+        data_collator=data.collator,
+        processing_class=tokenizer,
+        callbacks=[RunAlerts(events, layout, tools.checkpoints)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    if (reason := _flatten(trainer, config)) and config.data.packing:
+        _check_packing(trainer, config, reason)
+    return trainer
+
+
+def _flatten(trainer: RunTrainer, config: RunConfig) -> str:
+    """Let the trainer use flat batches if they are exact; returns why not, if not."""
+    base = _base(trainer.trained)
+    reason = why_not_flat(base, config.data.max_length)
+    if _is_sharded(config):
+        reason = "the weights are spread over the processes"
+    elif config.training.torch_compile or config.training.use_liger_kernel:
+        reason = "the model is compiled or has fused kernels"
+    elif not reason and not is_exact(base, trainer.args.device):
+        reason = "the model carries something from one sequence to the next"
+    if not reason:
+        trainer.data_collator = FlatCollator()
+    return reason
+
+
+def _check_packing(trainer: RunTrainer, config: RunConfig, reason: str) -> None:
+    """Refuse packing where one example would see another.
+
+    Raises:
+        ConfigurationError: the model mixes packed examples.
+    """
+    if not _is_sharded(config) and not is_exact(_base(trainer.trained), trainer.args.device, split=False):
+        raise ConfigurationError(
+            f"packing would let the examples of a row see each other with this model: {reason}",
+            where="data.packing",
+            remedy="Set data.packing = false.",
+        )
+
+
+def _base(model: torch.nn.Module) -> PreTrainedModel:
+    """The causal language model inside an adapter, or the model itself."""
+    base: PreTrainedModel = model.get_base_model() if isinstance(model, PeftModel) else model  # type: ignore[assignment]
+    return base
+
+
+def _is_sharded(config: RunConfig) -> bool:
+    """Whether weights are spread over the processes, by the configuration or by what accelerate was told."""
+    told = (os.environ.get(f"ACCELERATE_USE_{name}", "") for name in ("FSDP", "DEEPSPEED"))
+    return bool(config.training.fsdp or config.training.deepspeed) or "true" in [word.lower() for word in told]
+
+
+def _checkpoint_bytes(model: torch.nn.Module, is_model_only: bool) -> int:
+    """About how large a checkpoint is: the saved weights, and two numbers of the same type for each trained one."""
+    sizes = [(weight.numel() * weight.element_size(), weight.requires_grad) for weight in model.parameters()]
+    trained = sum(size for size, is_trained in sizes if is_trained)
+    saved = trained if isinstance(model, PeftModel) else sum(size for size, _ in sizes)
+    return saved if is_model_only else saved + 2 * trained
+
+
+def _checkpoint_to_resume(layout: RunLayout, group: Group, events: EventLog) -> str | None:
+    """The newest whole checkpoint of a run that was started before; the same on all ranks.
+
+    Raises:
+        RefusedError: the run did all its steps already.
+    """
+    if not group.from_first(events.attempt):
+        return None
+    path, skipped = newest_whole(layout) if group.is_first else (None, [])
+    for line in skipped:
+        events.write(Alert(kind="checkpoint", message=line, remedy="The run goes on from the one before."))
+    chosen: str | None = group.from_first(str(path) if path else None)
+    if chosen is None:
+        return None
+    state = read_json(Path(chosen) / TRAINER_STATE_NAME) or {}
+    if state.get("global_step", 0) >= state.get("max_steps", 1):
+        raise RefusedError(
+            "the run has done all its steps", where=layout.id, remedy="Start a new run from its last checkpoint."
+        )
+    return chosen
+
+
+def _facts(trainer: RunTrainer, data: PreparedData, group: Group) -> dict[str, Any]:
+    weights: Sequence[torch.nn.Parameter] = list(trainer.trained.parameters())
+    return {
+        "num_rows": data.num_rows,
+        "num_parameters": sum(weight.numel() for weight in weights),
+        "num_trainable_parameters": sum(weight.numel() for weight in weights if weight.requires_grad),
+        "world_size": group.size,
+        "device": str(trainer.args.device),
+        "fingerprint": data.fingerprint,
+    }
+
+
+def _conclude(trainer: RunTrainer, events: EventLog, *, loss: float, seconds: float) -> None:
+    """The last word of a run that came to its end, or to the end it was asked for.
+
+    Raises:
+        WorkbenchError: its end could not be saved.
+    """
+    stop_reason = trainer.stop_reason
+    step = trainer.state.global_step
+    if not trainer.is_saved and (stop_reason or trainer.args.save_strategy != SaveStrategy.NO):
+        _raise_unsaved(trainer.save_error)
+    if stop_reason:
+        events.write(RunStopped(step=step, reason=stop_reason), durable=True)
+    else:
+        events.write(RunFinished(step=step, loss=loss, seconds=round(seconds, 3)), durable=True)
+
+
+def _raise_unsaved(error: BaseException | None) -> None:
+    if isinstance(error, NotANumberError):
+        raise error
+    what = f"the training is done, but its end could not be saved: {error}"
+    if error is not None and is_disk_full(error):
+        raise DiskFullError(what) from error
+    raise RunFailedError(what, remedy="Start the run again from its last checkpoint.") from error

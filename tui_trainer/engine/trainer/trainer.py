@@ -1,0 +1,303 @@
+"""The trainer of a run: `transformers.Trainer` with flat batches, exact evaluation, control and safe checkpoints.
+
+Everything the library offers stays as it is; what differs is overridden hook by hook (names and order of transformers
+5.23). Made by `engine.train`, the same on every rank.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
+from transformers.utils import GENERATION_CONFIG_NAME
+from typing_extensions import override
+
+from tui_trainer.engine.trainer.checkpoint import Checkpoints, Score
+from tui_trainer.engine.trainer.evaluation import eval_batches, untouched_randomness
+from tui_trainer.engine.trainer.failures import NotANumberError
+from tui_trainer.engine.trainer.flat import IGNORED
+from tui_trainer.engine.trainer.mailbox import Group, Mailbox
+from tui_trainer.engine.trainer.quiz import Quiz
+from tui_trainer.engine.trainer.steering import Steering
+from tui_trainer.engine.trainer.watch import LossWatch, Window, peak_memory
+from tui_trainer.runs.layout import RunLayout
+
+_KEPT_LOGS = 100
+"""Log entries kept in `trainer_state.json`; the event file holds all of them."""
+
+
+@dataclass(frozen=True)
+class RunTools:
+    """What the trainer works with besides model and data.
+
+    Attributes:
+        layout: the run directory.
+        group: the ranks.
+        mailbox: where commands come from.
+        steering: what carries them out.
+        checkpoints: where checkpoints go.
+        watch: looks at each step's loss.
+        quiz: the questions asked at each evaluation.
+    """
+
+    layout: RunLayout
+    group: Group
+    mailbox: Mailbox
+    steering: Steering
+    checkpoints: Checkpoints
+    watch: LossWatch
+    quiz: Quiz
+
+
+class RunTrainer(Trainer):
+    """Trains one run.
+
+    Args:
+        tools: the parts above.
+        named: the arguments of `transformers.Trainer`.
+    """
+
+    def __init__(self, tools: RunTools, **named: Any) -> None:
+        super().__init__(**named)
+        self._tools = tools
+        self._window = Window()
+        self._window_tokens = 0
+        self._last_metrics: tuple[int, Mapping[str, float]] = (-1, {})
+        self._is_staging = False
+        self._num_flop_parameters = int(self.trained.num_parameters(exclude_embeddings=True))
+        self.add_callback(_AfterStep(self, tools))
+
+    @property
+    def trained(self) -> Any:
+        """The model, adapter included, which the library's annotations hold for possibly missing."""
+        return self.model
+
+    @property
+    def can_evaluate(self) -> bool:
+        """Whether there are rows or questions to evaluate on."""
+        return bool(self.eval_dataset) or self.can_sample
+
+    @property
+    def can_sample(self) -> bool:
+        """Whether there are fixed prompts to answer."""
+        return bool(self._tools.quiz.prompts)
+
+    @property
+    def window(self) -> Window:
+        """What was counted since the last log entry."""
+        return self._window
+
+    @override
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """One forward and backward pass; counts its tokens and looks at its loss."""
+        mask = None if "target_positions" in inputs else inputs.get("attention_mask")
+        self._window.add_tokens(inputs["input_ids"].numel() if mask is None else mask.sum())
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._tools.watch.add(loss)
+        return loss
+
+    @override
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The loss of a batch; for a flat one logits are made only where a label asks for them."""
+        if "target_positions" not in inputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        inputs = dict(inputs)
+        labels, positions = inputs.pop("labels"), inputs.pop("target_positions")
+        outputs = model(**inputs, logits_to_keep=positions)
+        loss = functional.cross_entropy(
+            outputs.logits[0].float(),
+            labels[0, positions + 1],
+            reduction="sum",
+            label_smoothing=self.args.label_smoothing_factor,
+        )
+        if num_items_in_batch is None:
+            loss = loss / max(len(positions), 1)
+        else:
+            loss = loss / torch.as_tensor(num_items_in_batch, device=loss.device).clamp(min=1)
+            if self.args.average_tokens_across_devices:
+                loss = loss * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+    @override
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Floating point operations of a forward and backward pass, 6 a parameter and token."""
+        return 6 * int(inputs["input_ids"].numel()) * self._num_flop_parameters
+
+    @override
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with tokens, speed and memory where there is a training loss; called by all ranks."""
+        if "loss" in logs:
+            self._settle_tokens()
+            num_steps, seconds = self._window.take_time()
+            logs["num_input_tokens"] = self.state.num_input_tokens_seen
+            logs["tokens_per_second"] = self._window_tokens / max(seconds, 1e-9)
+            logs["step_seconds"] = seconds / max(num_steps, 1)
+            logs["memory_bytes"] = peak_memory(self.args.device)
+            self._window_tokens = 0
+        super().log(logs, start_time)
+        del self.state.log_history[:-_KEPT_LOGS]
+
+    def _settle_tokens(self) -> None:
+        """Add what all ranks counted to the state of the run."""
+        num_tokens = int(self._tools.group.sum([self._window.take_tokens()])[0])
+        self.state.num_input_tokens_seen += num_tokens
+        self._window_tokens += num_tokens
+
+    @override
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Measure the loss on the held-out rows, ask the quiz, answer the prompts; called by all ranks.
+
+        Returns:
+            `eval_loss`, the mean over all trained tokens of all held-out rows whatever the batch size or the number of
+            ranks; `eval_exact_match` where the quiz has references; `eval_seconds`.
+        """
+        started = time.monotonic()
+        metrics: dict[str, float] = {}
+        self.trained.eval()
+        with untouched_randomness():
+            if self.eval_dataset:
+                metrics["eval_loss"] = self._eval_loss()
+            if self._tools.quiz.references:
+                metrics["eval_exact_match"] = self._tools.quiz.exact_match(self.trained)
+            self._tools.quiz.write_samples(self.trained, self.state.global_step)
+        metrics["eval_seconds"] = round(time.monotonic() - started, 3)
+        self._last_metrics = self.state.global_step, metrics
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def write_samples(self) -> None:
+        """Answer the fixed prompts now; called by all ranks."""
+        self.trained.eval()
+        with untouched_randomness():
+            self._tools.quiz.write_samples(self.trained, self.state.global_step)
+
+    @torch.no_grad()
+    def _eval_loss(self) -> float:
+        rows: Any = self.eval_dataset
+        batches, num_counted = eval_batches(len(rows), self.args.eval_batch_size, self._tools.group)
+        loader = DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
+        total, count = 0.0, 0
+        for index, batch in enumerate(loader):
+            inputs = self._prepare_inputs(batch)
+            num_labels = int(inputs["labels"][..., 1:].ne(IGNORED).sum())
+            with self.compute_loss_context_manager():
+                mean = self.compute_loss(self.trained, inputs)
+            if index < num_counted and num_labels:
+                total, count = total + mean.item() * num_labels, count + num_labels
+        total, count_all = self._tools.group.sum([total, count])
+        return total / count_all if count_all else float("nan")
+
+    @override
+    def _maybe_log_save_evaluate(self, *positional: Any, **named: Any) -> None:
+        """Log, evaluate and save what is due; then wait while the run is paused; then see that the end is saved."""
+        steering = self._tools.steering
+        super()._maybe_log_save_evaluate(*positional, **named)
+        while steering.is_paused and not self.control.should_training_stop:
+            steering.while_paused(self)
+            super()._maybe_log_save_evaluate(*positional, **named)
+        if self.control.should_training_stop and not self.is_saved and self.args.save_strategy != SaveStrategy.NO:
+            self.control.should_save = True
+            super()._maybe_log_save_evaluate(*positional, **named)
+        self._window.restart_clock()
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the weights as they are now stand in a published checkpoint."""
+        return self._tools.checkpoints.last_step == self.state.global_step
+
+    @property
+    def save_error(self) -> BaseException | None:
+        """Why the last save failed, if it did."""
+        return self._tools.checkpoints.last_error
+
+    @property
+    def stop_reason(self) -> str:
+        """Who asked the run to stop before its end; empty if nobody did."""
+        return self._tools.steering.stop_reason
+
+    @override
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Save and publish a checkpoint, or go on without it; called by all ranks."""
+        self._settle_tokens()
+        checkpoints, step = self._tools.checkpoints, self.state.global_step
+        if checkpoints.save(step, lambda: self._write_checkpoint(model, trial), self._score()):
+            best = self._tools.group.from_first(checkpoints.best_step)
+            self.state.best_model_checkpoint = None if best is None else str(self._tools.layout.checkpoint(best))
+
+    def _write_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Let the library write its checkpoint, into the staging folder and without rotating."""
+        if self._tools.watch.is_bad():
+            raise NotANumberError("the loss is not a number")
+        best_step, limit = self.state.best_global_step, self.args.save_total_limit
+        self.state.best_global_step = self.args.save_total_limit = None  # a barrier and a deletion of the library's
+        self._is_staging = True
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.state.best_global_step, self.args.save_total_limit = best_step, limit
+            self._is_staging = False
+
+    def _score(self) -> Score | None:
+        """The evaluation made at this step, by the metric that says what best means."""
+        step, metrics = self._last_metrics
+        name = self.args.metric_for_best_model or ""
+        name = name if name.startswith("eval_") else f"eval_{name}"
+        if step != self.state.global_step or name not in metrics:
+            return None
+        return Score(name, metrics[name], bool(self.args.greater_is_better))
+
+    @override
+    def _get_output_dir(self, trial: Any) -> str:
+        if self._is_staging:
+            return str(self._tools.layout.staging)
+        return str(super()._get_output_dir(trial))
+
+    @override
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Save model, tokenizer, template and generation settings; not the pickled arguments, which nobody reads."""
+        super()._save(output_dir, state_dict)
+        if not self.args.should_save or output_dir is None:
+            return
+        folder = Path(output_dir)
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        settings = getattr(self.accelerator.unwrap_model(self.model), "generation_config", None)
+        if settings is not None:  # written as it is: an inconsistent setting of the base must not cost a checkpoint
+            settings.to_json_file(folder / GENERATION_CONFIG_NAME, use_diff=True)
+
+
+class _AfterStep(TrainerCallback):
+    """Looks at the step just done and carries out the commands that came in."""
+
+    def __init__(self, trainer: RunTrainer, tools: RunTools) -> None:
+        self._trainer = trainer
+        self._tools = tools
+
+    @override
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._trainer.window.restart_clock()
+
+    @override
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._trainer.window.end_step()
+        self._tools.watch.end_step(state.global_step)
+        self._tools.mailbox.is_hopeless = self._tools.watch.is_hopeless
+        self._tools.steering.after_step(self._trainer)
