@@ -18,6 +18,15 @@ class SamplingParams(Section):
 
     group: ClassVar[str] = "Sampling"
 
+    temperature: float = knob(
+        1.0, "Randomness: 0 always takes the most probable token, 1 samples what the model says.", ge=0, le=2
+    )
+    top_p: float = knob(1.0, "Sample only from the most probable tokens that together reach this share.", gt=0, le=1)
+    top_k: int = knob(-1, "Sample only from this many most probable tokens; -1 and 0 mean all.", ge=-1)
+    min_p: float = knob(0.0, "Leave out tokens less probable than this share of the most probable one.", ge=0, le=1)
+    max_tokens: int | None = knob(256, "Longest answer; without it up to the model's context.", unit="tokens", ge=1)
+    min_tokens: int = knob(0, "Shortest answer: end tokens are held back until then.", unit="tokens", ge=0)
+    seed: int | None = knob(None, "Start of the random numbers; the same seed gives the same answer.", ge=0)
     n: int = knob(1, "Answers to one prompt.", ge=1, le=256)
     best_of: int | None = knob(None, "Generate this many and keep the n most probable ones.", ge=1, le=256)
     presence_penalty: float = knob(
@@ -32,13 +41,6 @@ class SamplingParams(Section):
         gt=0,
         le=10,
     )
-    temperature: float = knob(
-        1.0, "Randomness: 0 always takes the most probable token, 1 samples what the model says.", ge=0, le=2
-    )
-    top_p: float = knob(1.0, "Sample only from the most probable tokens that together reach this share.", gt=0, le=1)
-    top_k: int = knob(-1, "Sample only from this many most probable tokens; -1 and 0 mean all.", ge=-1)
-    min_p: float = knob(0.0, "Leave out tokens less probable than this share of the most probable one.", ge=0, le=1)
-    seed: int | None = knob(None, "Start of the random numbers; the same seed gives the same answer.", ge=0)
     use_beam_search: bool = knob(False, "Follow several candidates at once and keep the most probable whole answer.")
     beam_width: int = knob(4, "Candidates that beam search follows.", ge=2, le=64)
     length_penalty: float = knob(
@@ -47,8 +49,6 @@ class SamplingParams(Section):
     early_stopping: bool | Literal["never"] = knob(
         False, "Beam search: stop at the first n finished candidates, or never before no better one is possible."
     )
-    max_tokens: int | None = knob(256, "Longest answer; without it up to the model's context.", unit="tokens", ge=1)
-    min_tokens: int = knob(0, "Shortest answer: end tokens are held back until then.", unit="tokens", ge=0)
     stop: list[str] = knob(factory=list, help="Texts that end the answer; they are not part of it.")
     stop_token_ids: list[int] = knob(factory=list, help="Token ids that end the answer.")
     ignore_eos: bool = knob(False, "Go on after the end token, up to max_tokens.")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tui_trainer.errors import MachineError, UsageError
+from tui_trainer.errors import MachineError, RefusedError, UsageError
 from tui_trainer.paths import make_private, runs_dir
 from tui_trainer.runs.files import read_json, write_bytes, write_json
 from tui_trainer.runs.layout import RunLayout, checkpoint_step
@@ -170,3 +171,43 @@ def find_checkpoint(layout: RunLayout, which: str = "latest") -> CheckpointInfo:
         )
     steps = ", ".join(str(checkpoint.step) for checkpoint in checkpoints)
     raise UsageError(f"the run has no checkpoint {which!r}; it has {steps}", where=layout.id)
+
+
+def run_size(layout: RunLayout) -> int:
+    """Bytes of all files of a run."""
+    return _size(layout.root)
+
+
+def rename_run(layout: RunLayout, name: str) -> None:
+    """Give a run another name; its id and directory stay.
+
+    Raises:
+        UsageError: the name will not do.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise UsageError(f"{name!r} is no name for a run", remedy="Letters, digits, dots, dashes, at most 64 of them.")
+    write_json(layout.run, {**(read_json(layout.run) or {}), "name": name})
+
+
+def remove_run(layout: RunLayout) -> int:
+    """Delete a run and all its files.
+
+    Returns:
+        The bytes that are free again.
+
+    Raises:
+        RefusedError: it is going on, or its directory is a link.
+        MachineError: a file cannot be deleted.
+    """
+    if read_status(layout).state.is_live:
+        raise RefusedError("the run is going on", where=layout.id, remedy="Stop it first: `tui-trainer runs stop`.")
+    if layout.root.is_symlink():
+        raise RefusedError("the run's directory is a link", where=str(layout.root), remedy="Delete what it points to.")
+    freed = run_size(layout)
+    doomed = layout.root.with_name(f".removed-{layout.id}")
+    try:
+        layout.root.rename(doomed)
+        shutil.rmtree(doomed)
+    except OSError as error:
+        raise MachineError(f"it cannot be deleted: {error.strerror}", where=str(layout.root)) from None
+    return freed

@@ -79,7 +79,7 @@ class WorkbenchApp(App[None]):
         if len(self.screen_stack) == 1:
             self.switch_mode(mode)
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """Modes cannot be changed from under a dialog."""
         return len(self.screen_stack) == 1 if action in ("go", "leave") and self._running_modes() else True
 

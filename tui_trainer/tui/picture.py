@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from html import escape
+from typing import Any
 
 from rich.cells import cell_len
 from rich.color import Color
@@ -21,14 +22,14 @@ _FONTS = "'DejaVu Sans Mono', 'JetBrains Mono', Menlo, Consolas, 'Noto Sans Mono
 _DOTS = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3))
 
 
-def screen_svg(app: App[object]) -> str:
+def screen_svg(app: App[Any]) -> str:
     """The app's screen as it stands now."""
     screen = app.screen
     lines = screen._compositor.render_strips()
     width, height = app.size.width * CELL_WIDTH, app.size.height * CELL_HEIGHT
     ground = screen.styles.background.rich_color if screen.styles.background.a else Color.parse("#000000")
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}">',
         f'<rect width="100%" height="100%" fill="{_hex(ground)}"/>',
         f'<g font-family="{_FONTS}" font-size="15" xml:space="preserve">',
     ]
@@ -83,8 +84,8 @@ def _text(column: int, top: int, text: str, attributes: str) -> Iterator[str]:
         else:
             size = cell_len(word) * CELL_WIDTH
             yield (
-                f'<text x="{left:.1f}" y="{top + 15}" textLength="{size:.1f}" lengthAdjust="spacingAndGlyphs"{attributes}>'
-                f"{escape(word)}</text>"
+                f'<text x="{left:.1f}" y="{top + 15}" textLength="{size:.1f}" '
+                f'lengthAdjust="spacingAndGlyphs"{attributes}>{escape(word)}</text>'
             )
 
 

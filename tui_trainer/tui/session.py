@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual.app import App
 from textual.signal import Signal
@@ -30,9 +30,7 @@ class Session:
         draft_changed: published when a field of the draft changed or another draft came.
     """
 
-    def __init__(
-        self, app: App[object], services: Services, draft: Draft | None = None, root: Path | None = None
-    ) -> None:
+    def __init__(self, app: App[Any], services: Services, draft: Draft | None = None, root: Path | None = None) -> None:
         self.services = services
         self.root = root or runs_dir()
         self.run = RunFeed(app)

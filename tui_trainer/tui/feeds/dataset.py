@@ -57,7 +57,7 @@ class DatasetFeed:
         changed: published whenever something about it changed.
     """
 
-    def __init__(self, app: App[object], worker: WorkerClient) -> None:
+    def __init__(self, app: App[Any], worker: WorkerClient) -> None:
         self._app = app
         self._worker = worker
         self._key: tuple[object, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual.app import App
 from textual.signal import Signal
 from textual.timer import Timer
@@ -22,7 +24,7 @@ class RunFeed:
         opened: published with the layout when another run comes into view.
     """
 
-    def __init__(self, app: App[object]) -> None:
+    def __init__(self, app: App[Any]) -> None:
         self._app = app
         self._reader: RunReader | None = None
         self._timer: Timer | None = None

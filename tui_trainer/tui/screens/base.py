@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -19,6 +19,9 @@ from tui_trainer.tui import format as fmt
 from tui_trainer.tui.session import Session
 from tui_trainer.tui.widgets.topbar import TopBar
 
+if TYPE_CHECKING:
+    from tui_trainer.procs.machine import MachineReading
+
 MACHINE_SECONDS = 2.0
 
 
@@ -30,7 +33,7 @@ class WorkbenchScreen(Screen[None]):
         help_text: what the screen is for, shown by its help.
     """
 
-    mode: ClassVar[str] = ""
+    mode: str = ""
     help_text: ClassVar[str] = ""
 
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (110, "-wide")]
@@ -74,10 +77,7 @@ class WorkbenchScreen(Screen[None]):
             ]
             text = " ".join(parts)
         else:
-            used = reading.memory_total - reading.memory_available
-            text = (
-                f"cpu {round(reading.cpu_percent / 5) * 5}% ram {used / 2**30:.0f}/{reading.memory_total / 2**30:.0f}G"
-            )
+            text = _cpu_and_memory(reading)
         self.query_one(TopBar).machine = Content.styled(f"{text} ", "$text-disabled")
 
     def action_leave_field(self) -> None:
@@ -100,19 +100,26 @@ class WorkbenchScreen(Screen[None]):
         self.notify(message, severity="error" if problem else "information", markup=False, timeout=10 if problem else 5)
 
 
-def run_line(view: RunView) -> Content:
-    """State, step, loss and remaining time of a run, for the top bar."""
+def _cpu_and_memory(reading: MachineReading) -> str:
+    """CPU load in steps of five and memory in whole GB, so that noise does not redraw the line."""
+    cpu = "–" if reading.cpu_percent is None else f"{round(reading.cpu_percent / 5) * 5}%"
+    if reading.memory_total is None or reading.memory_available is None:
+        return f"cpu {cpu}"
+    used = reading.memory_total - reading.memory_available
+    return f"cpu {cpu} ram {used / 2**30:.0f}/{reading.memory_total / 2**30:.0f}G"
+
+
+def run_line(view: RunView) -> tuple[Content, ...]:
+    """State, name, step, loss and remaining time of a run, from the longest form to the shortest."""
     status = view.status
-    glyph, style = fmt.STATE_GLYPHS[status.state], fmt.STATE_STYLES[status.state]
+    state = (f"{fmt.STATE_GLYPHS[status.state]} {status.state.value}", fmt.STATE_STYLES[status.state])
     step = view.last.step if view.last else status.step
     total = view.started.max_steps if view.started else status.max_steps
-    words = [safe_line(status.id.rpartition("-")[0].rpartition("-")[0].rpartition("-")[0] or status.id)]
+    name = safe_line(status.id.rsplit("-", 3)[0])
+    place = f"{fmt.count(step)}/{fmt.count(total)}" if total else ""
     if isinstance(view.progress, Progress) and view.last is None:
-        words.append(safe_line(view.progress.task))
-    elif total:
-        words.append(f"{fmt.count(step)}/{fmt.count(total)}")
-    if view.last is not None and view.last.loss is not None:
-        words.append(f"loss {fmt.metric(view.last.loss)}")
-    if status.state.is_live and view.seconds_left is not None:
-        words.append(f"eta {fmt.duration(view.seconds_left)}")
-    return Content.assemble((f"{glyph} {status.state.value}", style), (f" {' '.join(words)} ", "$text"))
+        place = safe_line(view.progress.task)
+    loss = f"loss {fmt.metric(view.last.loss)}" if view.last is not None and view.last.loss is not None else ""
+    left = f"eta {fmt.duration(view.seconds_left)}" if status.state.is_live and view.seconds_left is not None else ""
+    forms: tuple[list[str], ...] = ([name, place, loss, left], [place, loss, left], [place, loss], [place], [])
+    return tuple(Content.assemble(state, (" ".join(["", *filter(None, words)]) + " ", "$text")) for words in forms)

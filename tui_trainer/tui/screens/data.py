@@ -20,10 +20,10 @@ from tui_trainer.tui.feeds.dataset import DatasetState
 from tui_trainer.tui.recent import SAMPLES, recent_sources, remember_source
 from tui_trainer.tui.screens.editing import EditingScreen, draft_field
 from tui_trainer.tui.widgets.ask import AskText, Pick
-from tui_trainer.tui.widgets.cursor_list import CursorList
+from tui_trainer.tui.widgets.cursor_list import CursorList, Heading
 from tui_trainer.tui.widgets.field_list import FieldList
 from tui_trainer.tui.widgets.length_chart import LengthChart
-from tui_trainer.tui.widgets.row_table import RowHeader, RowTable, row_cells
+from tui_trainer.tui.widgets.row_table import RowTable, row_cells
 from tui_trainer.tui.widgets.sample import Sample
 from tui_trainer.tui.widgets.sample_view import SampleView
 
@@ -75,7 +75,9 @@ class DataScreen(EditingScreen):
         Binding("v", "view(1)", "View", id="data-view", tooltip="Next view of the row"),
         Binding("V", "view(-1)", "Previous view", show=False, id="data-view-back", tooltip="Previous view of the row"),
         Binding("n", "change(1)", "Mask", id="data-next-change", tooltip="Next change of the mask"),
-        Binding("N", "change(-1)", "Mask back", show=False, id="data-previous-change", tooltip="Previous change of the mask"),
+        Binding(
+            "N", "change(-1)", "Mask back", show=False, id="data-previous-change", tooltip="Previous change of the mask"
+        ),
         Binding("e", "problem", "Problem", id="data-problem", tooltip="Next row with a problem"),
         Binding("r", "record", "Record", id="data-record", tooltip="The record as it stands in the file"),
         Binding("t", "edit('data.template')", "Template", show=False, id="data-template", tooltip="Another template"),
@@ -96,7 +98,7 @@ class DataScreen(EditingScreen):
                 with Vertical(id="rows-pane") as pane:
                     pane.border_title = "Rows"
                     yield Static(_WELCOME, id="welcome", markup=False)
-                    yield RowHeader(table)
+                    yield Heading(table)
                     yield table
                 with Vertical(id="sample-pane") as pane:
                     pane.border_title = "Row"
@@ -150,7 +152,7 @@ class DataScreen(EditingScreen):
             return
         names = list(self._split_info(state).get("features") or {})
         table.open(names, state.num_rows or 0)
-        self.query_one(RowHeader).refresh()
+        self.query_one("#rows-pane Heading").refresh()
         self.query_one("#rows-pane").border_title = Content(safe_line(self._rows_title(state)))
         self._load_sample(0)
 
@@ -206,7 +208,7 @@ class DataScreen(EditingScreen):
             self.say(str(error), problem=True)
             return
         self.query_one(RowTable).put(start, [row_cells(item) for item in answer.get("rows") or ()])
-        self.query_one(RowHeader).refresh()
+        self.query_one("#rows-pane Heading").refresh()
 
     @on(CursorList.Highlighted, "#rows")
     def _row_highlighted(self, message: CursorList.Highlighted) -> None:
@@ -274,7 +276,7 @@ class DataScreen(EditingScreen):
         """Open a source; what was said of the former one's columns and splits does not hold for it."""
         remember_source(source)
         draft = self.session.draft
-        reset = {"data.format": "auto", "data.columns": {}, "data.split": "train", "data.name": None}
+        reset: dict[str, Any] = {"data.format": "auto", "data.columns": {}, "data.split": "train", "data.name": None}
         draft.set_many({"data.path": source.strip(), **reset})
         self.session.draft_edited()
         self.query_one("#rows").focus()

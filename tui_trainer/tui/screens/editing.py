@@ -22,7 +22,9 @@ def draft_field(draft: Draft, key: str, problems: frozenset[str] = frozenset(), 
     from tui_trainer.config.catalogue import catalogue, shown
 
     if key == LORA_KEY:
-        return Field(LORA_KEY, "train with LoRA", "true" if draft.value(key) else "false", draft.layer(key).value, "bool")
+        return Field(
+            LORA_KEY, "train with LoRA", "true" if draft.value(key) else "false", draft.layer(key).value, "bool"
+        )
     knob = catalogue()[key]
     value = draft.value(key)
     text = "" if value is None or value in ([], {}) else value if isinstance(value, str) else shown(value)

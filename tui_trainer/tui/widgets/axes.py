@@ -27,7 +27,7 @@ def nice_range(low: float, high: float) -> tuple[float, float]:
         low, high = low - margin, high + margin
     step = _tick_step(high - low, 4)
     bottom, top = math.floor(low / step) * step, math.ceil(high / step) * step
-    return (0.0 if 0 <= bottom and low >= 0 and bottom < (high - low) * 0.35 else bottom), top
+    return (0.0 if bottom >= 0 and low >= 0 and bottom < (high - low) * 0.35 else bottom), top
 
 
 def _tick_step(span: float, count: int) -> float:

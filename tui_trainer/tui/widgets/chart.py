@@ -19,7 +19,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui_trainer.runs.series import Series
-from tui_trainer.tui.widgets.axes import Axes, Frame, nice_ceiling, nice_range, short_number
+from tui_trainer.tui.widgets.axes import Axes, Frame, nice_ceiling, nice_range
 from tui_trainer.tui.widgets.raster import Span, ascii_rows, braille, bridge, pixel_masks
 
 _MIN_WIDTH, _MIN_HEIGHT = 16, 5
@@ -215,7 +215,7 @@ class Chart(Widget):
         for column in columns:
             low = self._scale(column.low) if column else None
             high = self._scale(column.high) if column else None
-            raw.append((low if low is not None else high, high) if high is not None else None)  # type: ignore[arg-type]
+            raw.append((low if low is not None else high, high) if high is not None else None)
         if curve.is_points:
             return [self._points(raw, frame, y_range, curve.style)]
         rows_of = braille if _is_utf8() else ascii_rows
@@ -272,8 +272,9 @@ class Chart(Widget):
             for (cell_row, column), glyph in layer.cells.items():
                 if cell_row == inside:
                     cells[column] = (glyph, layer.style)
-        if (column := self._column_of(self.plot.cursor, frame, x_range)) is not None and cells[column][0] == " ":
-            cells[column] = ("│", "cursor")
+        cursor = self._column_of(self.plot.cursor, frame, x_range)
+        if cursor is not None and cells[cursor][0] == " ":
+            cells[cursor] = ("│", "cursor")
         left, right = text[: frame.left], text[frame.left + frame.width :]
         return Strip([Segment(left, base + line), *self._runs(cells), Segment(right, base + line)])
 
@@ -314,6 +315,3 @@ class Chart(Widget):
         """The limits of the x axis as drawn, None without values."""
         limits = self._limits()
         return limits[0] if limits else None
-
-
-__all__ = ["Chart", "Curve", "Mark", "Plot", "short_number"]

@@ -16,6 +16,7 @@ from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widget import Widget
 
 Parts = Sequence[tuple[str, str]]
 """Pieces of a line: text and the component class of its style ("" for the plain one)."""
@@ -88,6 +89,10 @@ class CursorList(ScrollView, can_focus=True):
     def line_parts(self, line: int) -> Parts:
         """The pieces of a line."""
         raise NotImplementedError
+
+    def heading(self) -> str:
+        """What stands above the lines, drawn by a `Heading`."""
+        return ""
 
     def is_selectable(self, line: int) -> bool:  # noqa: ARG002
         """Whether the cursor may stand on a line."""
@@ -195,3 +200,22 @@ class CursorList(ScrollView, can_focus=True):
     def on_blur(self) -> None:
         """Show the cursor dim."""
         self.refresh_line(self.cursor)
+
+
+class Heading(Widget):
+    """The line above a list; it does not scroll with it.
+
+    Args:
+        of: the list below.
+    """
+
+    DEFAULT_CSS = "Heading { height: 1; background: $surface; color: $primary; text-style: bold; }"
+
+    def __init__(self, of: CursorList) -> None:
+        super().__init__()
+        self._list = of
+
+    def render_line(self, y: int) -> Strip:
+        """The heading as the list words it now."""
+        text = self._list.heading() if y == 0 else ""
+        return Strip([Segment(text, self.rich_style)]).adjust_cell_length(self.size.width, self.rich_style)

@@ -19,8 +19,22 @@ class LengthChart(Widget, can_focus=True):
     """Bars of row lengths; `[` and `]` move the cutoff, enter takes it as max_length."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left_square_bracket", "move(-1)", "Cutoff down", key_display="[", id="cutoff-down", tooltip="Move the cutoff down"),
-        Binding("right_square_bracket", "move(1)", "Cutoff up", key_display="]", id="cutoff-up", tooltip="Move the cutoff up"),
+        Binding(
+            "left_square_bracket",
+            "move(-1)",
+            "Cutoff down",
+            key_display="[",
+            id="cutoff-down",
+            tooltip="Move the cutoff down",
+        ),
+        Binding(
+            "right_square_bracket",
+            "move(1)",
+            "Cutoff up",
+            key_display="]",
+            id="cutoff-up",
+            tooltip="Move the cutoff up",
+        ),
         Binding("enter", "take", "Take cutoff", id="cutoff-take", tooltip="Make the cutoff the new max_length"),
     ]
     DEFAULT_CSS = "LengthChart { padding: 0 1; }"
@@ -85,16 +99,14 @@ class LengthChart(Widget, can_focus=True):
         rows = []
         for row in range(height - 1, -1, -1):
             cells = [_BLOCKS[min(max(round(count / most * height * 8) - row * 8, 0), 8)] for count in counts]
-            rows.append(
-                Content.assemble(("".join(cells[:at]), "$primary"), ("".join(cells[at:]), "$error"))
-            )
+            rows.append(Content.assemble(("".join(cells[:at]), "$primary"), ("".join(cells[at:]), "$error")))
         axis = f"0{fmt.count(longest):>{max(width - 1, 1)}}"
         return [*rows, Content.styled(axis, "$text-disabled")]
 
     def _figures(self) -> list[Content]:
         kept = [min(length, self._cutoff) for length in self._lengths]
         num_cut = sum(length > self._cutoff for length in self._lengths)
-        batches = [kept[at : at + self._batch_size] for at in range(0, len(kept), self._batch_size)]
+        num_batches = -(-len(kept) // self._batch_size)
         total = sum(kept)
         padded = _expected_padded(kept, self._batch_size)
         rows_packed = max(-(-total // max(self._cutoff, 1)), 1)
@@ -105,8 +117,8 @@ class LengthChart(Widget, can_focus=True):
                 f"median {middle} · 95 % {high} · longest {self._lengths[-1]}"
             ),
             Content(
-                f"{len(batches)} batches of {self._batch_size}, about {1 - total / max(padded, 1):.0%} padding when shuffled · "
-                f"packed into at least {fmt.count(rows_packed)} rows"
+                f"{num_batches} batches of {self._batch_size}, about {1 - total / max(padded, 1):.0%} padding "
+                f"when shuffled · packed into at least {fmt.count(rows_packed)} rows"
             ),
         ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 _LEFT_BITS = (0x01, 0x02, 0x04, 0x40)
 _RIGHT_BITS = (0x08, 0x10, 0x20, 0x80)
@@ -57,7 +58,7 @@ def bridge(spans: Sequence[Span]) -> list[Span]:
     """`spans` with the gaps between two values filled by a straight line; the ends stay empty."""
     filled = list(spans)
     known = [position for position, span in enumerate(spans) if span is not None]
-    for left, right in zip(known, known[1:], strict=False):
+    for left, right in pairwise(known):
         a, b = spans[left], spans[right]
         assert a is not None
         assert b is not None

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rich.cells import cell_len, set_cell_size
-from rich.segment import Segment
 from textual.message import Message
-from textual.strip import Strip
-from textual.widget import Widget
 
 from tui_trainer.text import safe_line
 from tui_trainer.tui.widgets.cursor_list import CursorList, Parts
@@ -38,7 +35,7 @@ class RowCells:
 
 
 class RowTable(CursorList):
-    """A table over any number of rows; `RowHeader` draws its heading."""
+    """A table over any number of rows."""
 
     DEFAULT_CSS = """
     RowTable { min-height: 3; }
@@ -135,15 +132,13 @@ class RowTable(CursorList):
         parts.append((f" {row.flags:<3}", "list--warn"))
         return parts
 
-    def heading(self) -> Strip:
-        """The line above the rows."""
+    def heading(self) -> str:
+        """Number, names of the columns, tokens, flags."""
         digits = len(str(max(self.num_lines - 1, 0)))
         text = f" {'#':>{digits}}  "
         for name in self._columns:
             text += set_cell_size(safe_line(name), self._widths.get(name, _MIN_COLUMN)) + "  "
-        text = set_cell_size(text, max(self.size.width - 11, 0)) + f"{'tok':>6} ⚑"
-        style = self.rich_style + self.get_component_rich_style("list--head", partial=True)
-        return Strip([Segment(text, style)]).adjust_cell_length(self.size.width, style)
+        return set_cell_size(text, max(self.size.width - 11, 0)) + f"{'tok':>6} ⚑"
 
     def on_resize(self) -> None:
         """Fit the columns to the new width."""
@@ -183,21 +178,3 @@ FLAGS = {
     "template_error": "✘",
 }
 """One sign a problem code; others show as •."""
-
-
-class RowHeader(Widget):
-    """The heading line above a table.
-
-    Args:
-        table: the table below.
-    """
-
-    DEFAULT_CSS = "RowHeader { height: 1; }"
-
-    def __init__(self, table: RowTable) -> None:
-        super().__init__()
-        self._table = table
-
-    def render_line(self, y: int) -> Strip:
-        """The heading."""
-        return self._table.heading() if y == 0 else Strip.blank(self.size.width, self.rich_style)

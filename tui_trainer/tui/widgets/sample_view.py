@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from textual import on
 from textual.app import ComposeResult
@@ -200,7 +200,9 @@ class SampleView(Vertical):
         turn = f" · turn {found[0]} {found[1].role}" if found else ""
         trained = "trained" if label != IGNORED_LABEL else "not trained"
         text = sample.tokens[token] if token < len(sample.tokens) else ""
-        self._status(f"token {token} · id {sample.input_ids[token]} · {safe_line(text)!r} · label {label} ({trained}){turn}")
+        self._status(
+            f"token {token} · id {sample.input_ids[token]} · {safe_line(text)!r} · label {label} ({trained}){turn}"
+        )
 
     def _status(self, text: str) -> None:
         self.query_one(".sample--status", Static).update(Content(f" {text}"))
@@ -222,5 +224,7 @@ def _turn_lines(sample: Sample | None, problem: str) -> Iterable[Content]:
         style = _ROLE_STYLES.get(turn.role, "$text-muted")
         count = f"{turn.end - turn.start} tokens"
         mark = ("▌trained ", "bold $success") if turn.is_trained else ("", "")
-        yield Content.assemble(mark, (safe_line(turn.role or "text"), f"bold {style}"), (f"  {count}", "$text-disabled"))
+        yield Content.assemble(
+            mark, (safe_line(turn.role or "text"), f"bold {style}"), (f"  {count}", "$text-disabled")
+        )
         yield Content.styled(_cut(turn.text), "$text" if turn.is_trained else "$text-muted")

@@ -73,8 +73,7 @@ class BatchGrid(CursorList):
         rows = self._batch["input_ids"]
         width = max((self.size.width - 7) // max(len(rows), 1) - 1, 8)
         parts: list[tuple[str, str]] = [(f"{line:>5}  ", "list--dim")]
-        for at in range(len(rows)):
-            parts.append(self._cell(at, line, width))
+        parts.extend(self._cell(at, line, width) for at in range(len(rows)))
         return parts
 
     def _cell(self, sequence: int, line: int, width: int) -> tuple[str, str]:

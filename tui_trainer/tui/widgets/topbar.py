@@ -17,7 +17,7 @@ MODES: tuple[tuple[str, str, str], ...] = (
 
 
 class TopBar(Widget):
-    """Shows where one is and how the run in view stands.
+    """Shows where one is and how the run in view stands (`run`, its forms from long to short).
 
     Args:
         mode: name of the mode this bar stands on.
@@ -32,7 +32,7 @@ class TopBar(Widget):
     }
     """
 
-    run: reactive[Content] = reactive(Content(""))
+    run: reactive[tuple[Content, ...]] = reactive(())
     machine: reactive[Content] = reactive(Content(""))
 
     def __init__(self, mode: str) -> None:
@@ -40,15 +40,13 @@ class TopBar(Widget):
         self._mode = mode
 
     def render(self) -> Content:
-        """Modes at the left, run and machine at the right as far as they fit."""
+        """Modes at the left; at the right the longest form of the run's state that fits, and the machine."""
         width = self.size.width
         modes = Content.assemble(*(part for key, name, title in MODES for part in self._mode_parts(key, name, title)))
         room = width - modes.cell_length - 1
-        right = self.run
-        if self.machine.plain and right.cell_length + self.machine.cell_length + 3 <= room:
-            right = Content.assemble(right, ("  ", ""), self.machine) if right.plain else self.machine
-        if right.cell_length > room:
-            right = right.truncate(max(room, 0), ellipsis=True)
+        right = next((form for form in self.run if form.cell_length <= room), Content(""))
+        if self.machine.plain and right.cell_length + self.machine.cell_length + 2 <= room:
+            right = Content.assemble(right, "  ", self.machine)
         gap = max(width - modes.cell_length - right.cell_length, 0)
         return Content.assemble(modes, " " * gap, right)
 

@@ -1,0 +1,94 @@
+"""What the table of runs says of each run, read from its small files and the end of its events."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tui_trainer.runs.events import EvalMetrics, StepMetrics, decode
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.runs.store import RunRecord
+
+_TAIL_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One line of the table."""
+
+    record: RunRecord
+    model: str
+    data: str
+    method: str
+    step: int
+    max_steps: int | None
+    loss: float | None
+    eval_loss: float | None
+    seconds: float | None
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.record.id
+
+
+def summarise(record: RunRecord) -> RunSummary:
+    """Read what the table shows of a run."""
+    config = read_config(record.layout)
+    model, data = config.get("model") or {}, config.get("data") or {}
+    loss, eval_loss, last_time = _last_metrics(record.layout)
+    status = record.status
+    return RunSummary(
+        record=record,
+        model=str(model.get("name_or_path") or ("from scratch" if model.get("from_scratch") else "–")),
+        data=str(data.get("path") or ", ".join(str(source.get("path")) for source in data.get("sources") or ()) or "–"),
+        method=_method(config),
+        step=status.step,
+        max_steps=status.max_steps,
+        loss=status.loss if loss is None else loss,
+        eval_loss=eval_loss,
+        seconds=max(last_time - record.created, 0) if last_time else None,
+    )
+
+
+def _method(config: Mapping[str, Any]) -> str:
+    stage = str(config.get("stage") or "sft")
+    if config.get("lora"):
+        quantized = (config.get("model") or {}).get("quantization")
+        return f"{stage} {'qlora' if quantized else 'lora'}"
+    return f"{stage} full"
+
+
+def read_config(layout: RunLayout) -> dict[str, Any]:
+    """The run's configuration as it stands in its file; empty if it cannot be read."""
+    try:
+        return tomllib.loads(layout.config.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _last_metrics(layout: RunLayout) -> tuple[float | None, float | None, float]:
+    """Last loss, last evaluation loss and time of the last event, from the end of the event file."""
+    try:
+        with layout.events.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(size - _TAIL_BYTES, 0))
+            lines = file.read().split(b"\n")
+    except OSError:
+        return None, None, 0.0
+    loss = eval_loss = None
+    when = 0.0
+    for line in reversed(lines):
+        event = decode(line)
+        if event is None:
+            continue
+        when = when or event.t
+        if isinstance(event, StepMetrics) and loss is None:
+            loss = event.loss
+        elif isinstance(event, EvalMetrics) and eval_loss is None:
+            eval_loss = event.metrics.get("eval_loss")
+        if loss is not None and eval_loss is not None:
+            break
+    return loss, eval_loss, when

@@ -1,0 +1,268 @@
+"""Screen 5: all runs, what became of them, and the way back into each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Static
+
+from tui_trainer.errors import WorkbenchError
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.runs.snapshot import RunReader
+from tui_trainer.runs.store import list_checkpoints, list_runs, remove_run, rename_run, run_size
+from tui_trainer.text import safe_line
+from tui_trainer.tui import format as fmt
+from tui_trainer.tui.run_summary import RunSummary, read_config, summarise
+from tui_trainer.tui.screens.base import WorkbenchScreen
+from tui_trainer.tui.widgets.ask import AskText, Confirm
+from tui_trainer.tui.widgets.chart import Chart, Curve, Plot
+from tui_trainer.tui.widgets.cursor_list import CursorList, Heading
+from tui_trainer.tui.widgets.run_table import RunLine, RunTable
+
+_POLL_SECONDS = 2.0
+_SETTLE_SECONDS = 0.15
+_SLICE_SECONDS = 0.02
+
+_WELCOME = """No runs yet in {store}
+
+  2   set the arguments and launch one with L"""
+
+
+class RunsScreen(WorkbenchScreen):
+    """The table of runs and the details of the one under the cursor."""
+
+    CSS_PATH = "runs.tcss"
+    mode = "runs"
+    help_text = (
+        "Runs: every run of this run store, newest first, those going on among them. Enter brings a run into view on "
+        "the Train screen, however it was started. Below stand its curve, its checkpoints and why it ended."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open_run", "Open", id="runs-open", tooltip="Bring the run into view on the Train screen"),
+        Binding("c", "chat", "Chat", id="runs-chat", tooltip="Talk to the run's newest checkpoint"),
+        Binding("a", "clone", "Clone", id="runs-clone", tooltip="Take the run's configuration into Args"),
+        Binding("R", "rename", "Rename", id="runs-rename", tooltip="Give the run another name"),
+        Binding("D", "delete", "Delete", id="runs-delete", tooltip="Delete the run and its files"),
+        Binding("i", "config", "Config", id="runs-config", tooltip="The run's whole configuration"),
+    ]
+
+    def compose_body(self) -> Iterable[Widget]:
+        """The table; below it details and curve."""
+        yield Static("", id="welcome", markup=False)
+        table = RunTable(id="runs")
+        yield Heading(table)
+        yield table
+        with Horizontal(id="details"):
+            with Vertical(id="about") as pane:
+                pane.border_title = "Run"
+                yield Static("", id="about-text", markup=False)
+            yield Chart(Plot("loss"), id="curve")
+
+    def on_mount(self) -> None:
+        """Read the store now and every two seconds."""
+        self._summaries: dict[str, RunSummary] = {}
+        self._reader: RunReader | None = None
+        super().on_mount()
+        self.set_interval(_POLL_SECONDS, self._refresh)
+        self.query_one("#runs").focus()
+
+    def main_pane(self) -> Widget:
+        """The table."""
+        return self.query_one("#runs")
+
+    def on_screen_resume(self) -> None:
+        """Read the store."""
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self.is_current:
+            self._read_store()
+
+    @work(group="store", exclusive=True, exit_on_error=False)
+    async def _read_store(self) -> None:
+        """Read the runs one by one, so that a store of thousands does not hold up a key."""
+        summaries = []
+        for record in list_runs(self.session.root):
+            known = self._summaries.get(record.id)
+            is_settled = known is not None and known.record.status == record.status and record.status.state.is_over
+            summaries.append(known if known is not None and is_settled else summarise(record))
+            await asyncio.sleep(0)
+        self._summaries = {summary.id: summary for summary in summaries}
+        self._show_table(summaries)
+
+    def _show_table(self, summaries: list[RunSummary]) -> None:
+        in_view = self.session.run.layout
+        table = self.query_one(RunTable)
+        is_first = table.run is None
+        table.show([_line(summary, in_view is not None and summary.id == in_view.id) for summary in summaries])
+        self.query_one("#welcome", Static).update(Content(_WELCOME.format(store=safe_line(str(self.session.root)))))
+        self.set_class(bool(summaries), "-open")
+        if is_first and summaries:
+            self._show_details()
+
+    @on(CursorList.Highlighted, "#runs")
+    def _highlighted(self) -> None:
+        self._show_details()
+
+    @work(group="details", exclusive=True, exit_on_error=False)
+    async def _show_details(self) -> None:
+        """Read the run under the cursor, a moment after it stopped moving."""
+        await asyncio.sleep(_SETTLE_SECONDS)
+        summary = self._current()
+        if summary is None:
+            return
+        self.query_one("#about-text", Static).update(details(summary))
+        reader = self._reader = RunReader(summary.record.layout)
+        while reader is self._reader:
+            reader.advance(_SLICE_SECONDS)
+            if not reader.has_more:
+                break
+            await asyncio.sleep(_SLICE_SECONDS)
+        self.query_one("#curve", Chart).show(_curve(reader))
+
+    def _current(self) -> RunSummary | None:
+        run = self.query_one(RunTable).run
+        return self._summaries.get(run.id) if run else None
+
+    def _current_layout(self) -> RunLayout | None:
+        summary = self._current()
+        if summary is None:
+            self.say("no run under the cursor")
+        return summary.record.layout if summary else None
+
+    @on(CursorList.Chosen, "#runs")
+    async def _chosen(self) -> None:
+        await self.action_open_run()
+
+    async def action_open_run(self) -> None:
+        """Bring the run into view."""
+        if (layout := self._current_layout()) is not None:
+            self.session.run.open(layout)
+            await self.run_action("app.go('train')")
+
+    async def action_chat(self) -> None:
+        """Talk to the run's newest checkpoint."""
+        if (layout := self._current_layout()) is not None:
+            self.session.run.open(layout)
+            await self.run_action("app.go('chat')")
+
+    async def action_clone(self) -> None:
+        """Take the run's configuration into Args."""
+        from tui_trainer.tui.target import draft_from
+
+        if (layout := self._current_layout()) is None:
+            return
+        try:
+            draft = draft_from(str(layout.config))
+        except WorkbenchError as error:
+            self.say(str(error), problem=True)
+            return
+        draft.origin = layout.id
+        self.session.set_draft(draft)
+        await self.run_action("app.go('args')")
+
+    def action_config(self) -> None:
+        """Show the run's configuration."""
+        from tui_trainer.tui.screens.text import TextScreen
+
+        if (layout := self._current_layout()) is not None:
+            try:
+                text = layout.config.read_text("utf-8", "replace")
+            except OSError as error:
+                text = f"{layout.config} cannot be read: {error.strerror}"
+            self.app.push_screen(TextScreen(layout.id, text))
+
+    def action_rename(self) -> None:
+        """Ask for another name."""
+        if (summary := self._current()) is not None:
+            text = "Letters, digits, dots and dashes. The id stays."
+            self.app.push_screen(AskText("Rename", summary.record.name, text), self._renamed)
+
+    def _renamed(self, name: str | None) -> None:
+        layout = self._current_layout()
+        if name and layout is not None:
+            try:
+                rename_run(layout, name)
+            except (WorkbenchError, OSError) as error:
+                self.say(str(error), problem=True)
+            self._summaries.pop(layout.id, None)
+            self._refresh()
+
+    def action_delete(self) -> None:
+        """Ask whether to delete the run."""
+        layout = self._current_layout()
+        if layout is None:
+            return
+        size = fmt.size(run_size(layout))
+        details = [layout.id, f"{len(list_checkpoints(layout))} checkpoints, {size} in all. This cannot be undone."]
+        self.app.push_screen(Confirm("Delete the run?", details, f"deletes {size}"), self._deleted)
+
+    def _deleted(self, is_sure: bool | None) -> None:
+        layout = self._current_layout()
+        if not is_sure or layout is None:
+            return
+        try:
+            freed = remove_run(layout)
+        except WorkbenchError as error:
+            self.say(str(error), problem=True)
+        else:
+            self.say(f"deleted, {fmt.size(freed)} free again")
+            self._refresh()
+
+
+def _line(summary: RunSummary, is_in_view: bool) -> RunLine:
+    state = summary.record.status.state
+    steps = fmt.count(summary.step) + (f"/{fmt.count(summary.max_steps)}" if summary.max_steps else "")
+    return RunLine(
+        id=summary.id,
+        sign=fmt.STATE_GLYPHS[state],
+        state=state.value,
+        name=summary.record.name,
+        method=summary.method,
+        model=summary.model,
+        data=summary.data,
+        steps=steps,
+        loss=fmt.metric(summary.loss),
+        eval_loss=fmt.metric(summary.eval_loss),
+        when=fmt.ago(summary.record.created),
+        is_in_view=is_in_view,
+    )
+
+
+def details(summary: RunSummary) -> Content:
+    """What there is to know of a run beside its curve."""
+    record = summary.record
+    status = record.status
+    checkpoints = list_checkpoints(record.layout)
+    config = read_config(record.layout)
+    training = config.get("training") or {}
+    lines = [
+        ("id", record.id),
+        ("state", f"{status.state.value} {status.reason}".strip()),
+        ("remedy", status.remedy),
+        ("took", fmt.duration(summary.seconds)),
+        ("method", f"{summary.method}, lr {fmt.metric(training.get('learning_rate'))}"),
+        ("model", summary.model),
+        ("data", summary.data),
+        ("checkpoints", ", ".join(f"{checkpoint.step}" for checkpoint in checkpoints[-8:]) or "none"),
+        ("parent", str(record.info.get("parent") or "")),
+    ]
+    return Content("\n").join(
+        Content.assemble((f"{name:<12}", "$text-muted"), (safe_line(value), "$text")) for name, value in lines if value
+    )
+
+
+def _curve(reader: RunReader) -> Plot:
+    view = reader.view
+    curves = [Curve(view.series["loss"], smoothing=0.9)] if "loss" in view.series else []
+    if "eval_loss" in view.series:
+        curves.append(Curve(view.series["eval_loss"], "points", is_points=True))
+    note = fmt.metric(view.last.loss) if view.last else ""
+    return Plot("loss", curves, note=note, placeholder="no values")

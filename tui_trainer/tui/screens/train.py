@@ -1,0 +1,375 @@
+"""Screen 3: watch and steer a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual import work
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Horizontal, Vertical
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import ContentSwitcher, Static
+
+from tui_trainer.errors import WorkbenchError
+from tui_trainer.runs.control import send
+from tui_trainer.runs.events import ControlApplied
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.runs.snapshot import RunView
+from tui_trainer.text import safe_line
+from tui_trainer.tui import format as fmt
+from tui_trainer.tui.screens.base import WorkbenchScreen
+from tui_trainer.tui.widgets.answers import Answers
+from tui_trainer.tui.widgets.ask import AskText, Pick
+from tui_trainer.tui.widgets.chart import Chart, Curve, Mark, Plot
+from tui_trainer.tui.widgets.event_list import EventList
+from tui_trainer.tui.widgets.log_pane import LogPane
+from tui_trainer.tui.widgets.sample_view import TabStrip
+
+PLOTS: tuple[tuple[str, str], ...] = (
+    ("loss", "loss"),
+    ("learning_rate", "learning rate"),
+    ("grad_norm", "gradient norm"),
+    ("tokens_per_second", "tokens/s"),
+)
+_PANES = ("events", "log", "samples")
+_SMOOTHING = (0.0, 0.6, 0.9, 0.98)
+_CURSOR_STEPS = 100
+
+_WELCOME = """No run is in view.
+
+  2   set the arguments and launch one with L
+  5   open one of the runs there are"""
+
+
+class TrainScreen(WorkbenchScreen):
+    """Curves, numbers, events, log and samples of the run in view, and the keys that steer it."""
+
+    CSS_PATH = "train.tcss"
+    mode = "train"
+    help_text = (
+        "Train: the run in view, live. Each plot shows the raw values dim and their running mean bright, evaluations "
+        "as points, and above it marks for checkpoints (◆) and changes by hand (▾). The run goes on when this screen, the "
+        "terminal or the connection is closed; opening tui-trainer again shows it where it is. Commands are carried "
+        "out at the next step and answered under events."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("x", "stop", "Stop", id="train-stop", tooltip="Stop the run: save first, or at once"),
+        Binding("l", "learning_rate", "Rate", id="train-rate", tooltip="Change the learning rate while it runs"),
+        Binding("s", "command('save')", "Save", id="train-save", tooltip="Save a checkpoint now"),
+        Binding("v", "command('eval')", "Evaluate", id="train-eval", tooltip="Evaluate now"),
+        Binding(
+            "g", "command('sample')", "Sample", show=False, id="train-sample", tooltip="Answer the fixed prompts now"
+        ),
+        Binding("space", "pause", "Pause", id="train-pause", tooltip="Pause or continue"),
+        Binding("w", "pane(1)", "Panes", id="train-pane", tooltip="Events, log, samples"),
+        Binding("z", "zoom", "Zoom", id="train-zoom", tooltip="One plot over the whole width, then the next"),
+        Binding(
+            "y", "log_scale", "Log y", show=False, id="train-log", tooltip="Logarithmic y axis for loss and gradient"
+        ),
+        Binding("m", "smoothing", "Smooth", show=False, id="train-smooth", tooltip="Another smoothing"),
+        Binding("left,comma", "cursor(-1)", "Cursor", show=False, id="train-cursor-back", tooltip="Read values: back"),
+        Binding("right,full_stop", "cursor(1)", "Cursor", show=False, id="train-cursor-on", tooltip="Read values: on"),
+        Binding("c", "chat", "Chat", id="train-chat", tooltip="Talk to the newest checkpoint"),
+        Binding("r", "reason", "Reason", show=False, id="train-reason", tooltip="Why the run ended, in full"),
+    ]
+
+    def compose_body(self) -> Iterable[Widget]:
+        """Plots, numbers, and a pane of events, log or samples."""
+        yield Static(_WELCOME, id="welcome", markup=False)
+        with Container(id="plots"):
+            for name, title in PLOTS:
+                yield Chart(Plot(title), id=f"plot-{name}")
+        yield Static("", id="numbers", markup=False)
+        yield TabStrip(_PANES)
+        with ContentSwitcher(initial="pane-events", id="panes"):
+            with Horizontal(id="pane-events"):
+                yield EventList(id="events")
+                yield LogPane(id="side-log")
+            with Vertical(id="pane-log"):
+                yield LogPane(id="log")
+            yield Answers(id="pane-samples")
+
+    def on_mount(self) -> None:
+        """Follow the run in view."""
+        self._smoothing = _SMOOTHING[2]
+        self._is_log = False
+        self._zoomed = -1
+        self._cursor: float | None = None
+        self._pane = "events"
+        super().on_mount()
+        self.session.run.opened.subscribe(self, self._opened)
+        self.set_interval(0.5, self._poll_log)
+        self.query_one(TabStrip).current = self._pane
+        if self.session.run.layout is not None:
+            self._opened(self.session.run.layout)
+        self.query_one("#events").focus()
+
+    def main_pane(self) -> Widget:
+        """The events."""
+        return self.query_one("#events")
+
+    # What is shown
+
+    def _opened(self, layout: RunLayout) -> None:
+        self._cursor = None
+        for pane in self.query(LogPane):
+            pane.open(layout.train_log)
+
+    def _poll_log(self) -> None:
+        if self.is_current:
+            for pane in self.query(LogPane):
+                pane.poll()
+
+    def on_screen_resume(self) -> None:
+        """Catch up with what happened while another screen was shown."""
+        if self.session.run.view is not None:
+            self._show_run(self.session.run.view)
+
+    def _show_run(self, view: RunView) -> None:
+        super()._show_run(view)
+        if not self.is_current:
+            return
+        self.add_class("-open")
+        self._show_plots(view)
+        self.query_one("#numbers", Static).update(numbers(view))
+        self.query_one(EventList).show(list(view.notable))
+        self.query_one(Answers).show(view.samples)
+
+    def _show_plots(self, view: RunView) -> None:
+        marks = [Mark(event.step, "◆") for event in view.checkpoints]
+        marks += [
+            Mark(event.step, "▾")
+            for event in view.notable
+            if isinstance(event, ControlApplied) and not event.error and event.command == "set"
+        ]
+        for name, title in PLOTS:
+            self.query_one(f"#plot-{name}", Chart).show(self._plot(view, name, title, marks))
+
+    def _plot(self, view: RunView, name: str, title: str, marks: list[Mark]) -> Plot:
+        series = view.series.get(name)
+        curves = []
+        if series is not None:
+            smoothing = self._smoothing if name in ("loss", "grad_norm", "tokens_per_second") else 0.0
+            curves.append(Curve(series, smoothing=smoothing))
+        if name == "loss" and (evaluations := view.series.get("eval_loss")) is not None:
+            curves.append(Curve(evaluations, "points", is_points=True))
+        is_log = self._is_log and name in ("loss", "grad_norm")
+        return Plot(
+            f"{title} (log)" if is_log else title,
+            curves,
+            marks if name in ("loss", "learning_rate") else (),
+            note=self._note(view, name),
+            log_y=is_log,
+            x_max=view.started.max_steps if view.started else None,
+            cursor=self._cursor,
+            from_zero=name in ("learning_rate", "tokens_per_second"),
+            placeholder=_placeholder(view),
+        )
+
+    def _note(self, view: RunView, name: str) -> str:
+        series = view.series.get(name)
+        if series is None or series.last is None:
+            return ""
+        if self._cursor is not None:
+            return f"{fmt.metric(series.value_at(self._cursor))} at {fmt.count(self._cursor)}"
+        return fmt.metric(series.last[1])
+
+    # Keys: looking
+
+    def action_pane(self, step: int) -> None:
+        """Another of events, log, samples."""
+        had_focus = self.query_one("#panes").has_focus_within
+        self._pane = _PANES[(_PANES.index(self._pane) + step) % len(_PANES)]
+        self.query_one("#panes", ContentSwitcher).current = f"pane-{self._pane}"
+        self.query_one(TabStrip).current = self._pane
+        self._poll_log()
+        if had_focus:
+            target = {"events": "#events", "log": "#log", "samples": "#pane-samples"}[self._pane]
+            self.query_one(target).focus()
+
+    def on_tab_strip_clicked(self, message: TabStrip.Clicked) -> None:
+        """Change to the pane whose name was clicked."""
+        self.action_pane(_PANES.index(message.view) - _PANES.index(self._pane))
+
+    def action_zoom(self) -> None:
+        """Each plot alone in turn, then all again."""
+        self._zoomed = self._zoomed + 1 if self._zoomed + 1 < len(PLOTS) else -1
+        self.set_class(self._zoomed >= 0, "-zoomed")
+        for at, (name, _) in enumerate(PLOTS):
+            self.query_one(f"#plot-{name}").set_class(at == self._zoomed, "-shown")
+
+    def action_log_scale(self) -> None:
+        """Switch the y axis."""
+        self._is_log = not self._is_log
+        self._redraw()
+
+    def action_smoothing(self) -> None:
+        """Take the next smoothing."""
+        self._smoothing = _SMOOTHING[(_SMOOTHING.index(self._smoothing) + 1) % len(_SMOOTHING)]
+        self.say(f"smoothing {self._smoothing:g}" if self._smoothing else "no smoothing")
+        self._redraw()
+
+    def action_cursor(self, direction: int) -> None:
+        """Move the reading cursor; past the right end it vanishes."""
+        view = self.session.run.view
+        limits = self.query_one("#plot-loss", Chart).x_range()
+        if view is None or limits is None:
+            return
+        series = view.series["loss"] if "loss" in view.series else next(iter(view.series.values()))
+        step = max((limits[1] - limits[0]) / _CURSOR_STEPS, 1.0)
+        at = (series.last_x if self._cursor is None else self._cursor) + direction * step
+        self._cursor = None if at > series.last_x else max(at, limits[0])
+        self._redraw()
+
+    def _redraw(self) -> None:
+        if self.session.run.view is not None:
+            self._show_run(self.session.run.view)
+
+    def action_reason(self) -> None:
+        """Why the run ended and what to do."""
+        from tui_trainer.tui.screens.text import TextScreen
+
+        view = self.session.run.view
+        if view is not None:
+            status = view.status
+            text = f"{status.state.value}\n\n{status.reason}\n{status.remedy}\n\n{status.id}"
+            self.app.push_screen(TextScreen("How the run stands", text))
+
+    def action_chat(self) -> None:
+        """Talk to the newest checkpoint."""
+        self.app.call_later(self.app.run_action, "go('chat')", self.app)
+
+    # Keys: steering
+
+    def _live_run(self) -> RunLayout | None:
+        view, layout = self.session.run.view, self.session.run.layout
+        if view is None or layout is None or not view.status.state.is_live:
+            self.say("no run is going on here")
+            return None
+        return layout
+
+    def action_command(self, name: str) -> None:
+        """Send a command without arguments."""
+        self._send(name, {})
+
+    def action_pause(self) -> None:
+        """Pause, or continue."""
+        view = self.session.run.view
+        self._send("continue" if view is not None and view.status.state.value == "paused" else "pause", {})
+
+    def _send(self, name: str, arguments: dict[str, object]) -> None:
+        layout = self._live_run()
+        if layout is None:
+            return
+        try:
+            send(layout, name, arguments, by="screen")
+        except OSError as error:
+            self.say(f"the command could not be sent: {error.strerror}", problem=True)
+        else:
+            self.say(f"{name} sent; the trainer answers at its next step")
+
+    def action_learning_rate(self) -> None:
+        """Ask for a new learning rate."""
+        view = self.session.run.view
+        if self._live_run() is None or view is None:
+            return
+        current = fmt.metric(view.last.learning_rate) if view.last else "not known yet"
+        help_text = (
+            f"Now {current}. A number is the new peak, the shape of the schedule stays; x0.5 halves the peak. "
+            "It takes effect at the next step, is marked on the curve, and survives a resume."
+        )
+        self.app.push_screen(AskText("Learning rate", "x0.5", help_text, parse_rate), self._rate_typed)
+
+    def _rate_typed(self, text: str | None) -> None:
+        if text:
+            self._send("set", {"learning_rate": parse_rate(text)})
+
+    def action_stop(self) -> None:
+        """Offer the ways to end the run."""
+        if self._live_run() is None:
+            return
+        options = [
+            ("save", "stop and save", "at the next step boundary; the run can be resumed"),
+            ("now", "stop at once", "ask the processes to end, kill those that do not"),
+        ]
+        self.app.push_screen(Pick("Stop the run", options), self._stop_picked)
+
+    def _stop_picked(self, how: str | None) -> None:
+        layout = self.session.run.layout
+        if how and layout is not None:
+            self.say("stopping …")
+            self._stop(layout, how == "now")
+
+    @work(thread=True, group="stop", exit_on_error=False)
+    def _stop(self, layout: RunLayout, is_now: bool) -> None:
+        from tui_trainer.procs.stop import request_stop
+
+        try:
+            request_stop(layout, now=is_now, by="screen")
+        except WorkbenchError as error:
+            self.app.notify(str(error), severity="error", markup=False)
+
+
+def parse_rate(text: str) -> float | str:
+    """A learning rate or a factor ("x0.5") as it goes into the mailbox.
+
+    Raises:
+        ValueError: it is neither, or out of range.
+    """
+    is_factor = text[:1] in ("x", "×", "*")
+    try:
+        value = float(text[1:] if is_factor else text)
+    except ValueError:
+        raise ValueError("a number as 1e-4, or a factor as x0.5") from None
+    if not 0 < value <= (100 if is_factor else 10):
+        raise ValueError("above 0 and at most 100 for a factor" if is_factor else "above 0 and at most 10")
+    return f"x{value:g}" if is_factor else value
+
+
+def _placeholder(view: RunView) -> str:
+    if view.progress is not None:
+        progress = view.progress
+        share = f" {progress.done / progress.total:.0%}" if progress.done is not None and progress.total else ""
+        return safe_line(f"{progress.task}{share} …")
+    return "waiting for the first step …" if view.status.state.is_live else "no values"
+
+
+def numbers(view: RunView) -> Content:
+    """The line of numbers below the plots."""
+    status, last = view.status, view.last
+    step = last.step if last else status.step
+    total = view.started.max_steps if view.started else status.max_steps
+    parts: list[tuple[str, str]] = [
+        (f" {fmt.STATE_GLYPHS[status.state]} {status.state.value} ", f"bold {fmt.STATE_STYLES[status.state]}"),
+    ]
+
+    def add(name: str, value: str) -> None:
+        parts.append((f" {name} ", "$text-muted"))
+        parts.append((value, "$text"))
+
+    add("step", f"{fmt.count(step)}/{fmt.count(total)}" if total else fmt.count(step))
+    if last is not None:
+        if last.epoch is not None:
+            add("epoch", f"{last.epoch:.2f}")
+        add("loss", fmt.metric(last.loss))
+        if view.last_eval is not None:
+            for name, value in view.last_eval.metrics.items():
+                if name in ("eval_loss", "eval_exact_match"):
+                    add(
+                        name.removeprefix("eval_") if name != "eval_loss" else "eval",
+                        f"{fmt.metric(value)}@{view.last_eval.step}",
+                    )
+        add("lr", fmt.metric(last.learning_rate))
+        if last.tokens_per_second:
+            add("tok/s", fmt.count(last.tokens_per_second))
+        if last.memory_bytes:
+            add("mem", fmt.size(last.memory_bytes))
+    if status.state.is_live:
+        add("eta", fmt.duration(view.seconds_left))
+    if status.reason and status.state.is_over:
+        parts.append((safe_line(f" {status.reason}: {status.remedy}"), "$error"))
+    if view.num_torn:
+        parts.append((f" {view.num_torn} unreadable lines", "$warning"))
+    return Content.assemble(*parts)

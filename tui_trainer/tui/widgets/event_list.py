@@ -1,0 +1,83 @@
+"""The notable events of a run, newest first: checkpoints, evaluations, changes by hand, alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tui_trainer.runs.events import (
+    Alert,
+    CheckpointSaved,
+    ControlApplied,
+    EvalMetrics,
+    Event,
+    RunFailed,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    RunStopped,
+)
+from tui_trainer.text import safe_line
+from tui_trainer.tui import format as fmt
+from tui_trainer.tui.widgets.cursor_list import CursorList, Parts
+
+
+class EventList(CursorList):
+    """One line an event."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._events: Sequence[Event] = ()
+
+    def show(self, events: Sequence[Event]) -> None:
+        """Show events, given oldest first."""
+        if len(events) == len(self._events) and (not events or events[-1] is self._events[0]):
+            return
+        at_top = self.cursor == 0
+        grown = len(events) - len(self._events)
+        self._events = events[::-1]
+        self.set_num_lines(len(events), cursor=0 if at_top else self.cursor + max(grown, 0))
+
+    def line_parts(self, line: int) -> Parts:
+        """Step, sign, what happened."""
+        event = self._events[line]
+        sign, style, text = describe(event)
+        return ((f"{fmt.count(event.step):>7} ", "list--dim"), (f"{sign} ", style), (safe_line(text), style))
+
+
+def describe(event: Event) -> tuple[str, str, str]:
+    """Sign, style and sentence of an event."""
+    match event:
+        case RunResumed():
+            return "▶", "list--good", f"resumed, attempt {event.attempt}"
+        case RunStarted():
+            share = event.num_trainable_parameters / max(event.num_parameters, 1)
+            parameters = f"{fmt.count(event.num_trainable_parameters)} parameters trained ({share:.1%})"
+            place = f"{event.world_size} × {event.device}"
+            return "▶", "list--good", f"started: {fmt.count(event.num_rows)} rows, {parameters}, {place}"
+        case EvalMetrics():
+            shown = [f"{name.removeprefix('eval_')} {fmt.metric(value)}" for name, value in _told(event).items()]
+            return "●", "list--warn", f"evaluated: {', '.join(shown)}"
+        case CheckpointSaved():
+            best = ", the best so far" if event.is_best else ""
+            return "◆", "list--accent", f"checkpoint, {fmt.size(event.bytes)} in {event.seconds:.1f} s{best}"
+        case ControlApplied():
+            if event.error:
+                return "✘", "list--bad", f"{event.command} refused: {event.error}"
+            change = f" {event.old} → {event.new}" if event.new is not None else ""
+            by = f" ({event.by})" if event.by else ""
+            return "▾", "list--accent", f"{event.command}{change}{by}"
+        case Alert():
+            return "⚑", "list--bad", f"{event.message} {event.remedy}".strip()
+        case RunFinished():
+            return "✔", "list--good", f"finished in {fmt.duration(event.seconds)}"
+        case RunStopped():
+            return "■", "list--warn", f"stopped {event.reason}".strip()
+        case RunFailed():
+            return "✘", "list--bad", f"failed: {event.message or event.reason} {event.remedy}".strip()
+    return "·", "", event.type
+
+
+def _told(event: EvalMetrics) -> dict[str, float]:
+    """The metrics worth a line; how long an evaluation took is not."""
+    timing = ("runtime", "samples_per_second", "steps_per_second")
+    return {name: value for name, value in event.metrics.items() if not name.endswith(timing)}
