@@ -13,6 +13,8 @@ from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.screen import Screen
 
+from tui_trainer.errors import WorkbenchError
+from tui_trainer.paths import config_dir
 from tui_trainer.text import safe
 from tui_trainer.tui.safety import with_safe_filter
 from tui_trainer.tui.screens.base import WorkbenchScreen
@@ -41,6 +43,7 @@ class WorkbenchApp(App[None]):
         root: the run store.
     """
 
+    CSS_PATH = "app.tcss"
     TITLE = "tui-trainer"
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -69,10 +72,22 @@ class WorkbenchApp(App[None]):
         """Show the first screen; start what runs beside it."""
         self.register_theme(WORKBENCH)
         self.theme = WORKBENCH.name
+        self._apply_keymap()
         if self._opening.run is not None:
             self.session.run.open(self._opening.run)
         self.switch_mode(self._opening.mode)
         self.run_worker(self.services.machine.start(), exit_on_error=False)
+
+    def _apply_keymap(self) -> None:
+        """Take the user's keys; a file with mistakes is told of and left aside."""
+        if not (config_dir() / "keys.toml").is_file():
+            return
+        from tui_trainer.tui.keymap import read_keymap
+
+        try:
+            self.set_keymap(read_keymap())
+        except WorkbenchError as error:
+            self.notify(str(error), title="your keys are not used", severity="error", markup=False, timeout=20)
 
     def action_go(self, mode: str) -> None:
         """Change to another screen."""

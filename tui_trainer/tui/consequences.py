@@ -67,7 +67,7 @@ def _num_train_rows(config: RunConfig, dataset: DatasetState) -> int | None:
         rows -= math.ceil(rows * config.data.eval_split)
     if config.data.packing and judged.get("num_tokens"):
         share = rows / max(judged["num_usable"], 1)
-        return max(math.ceil(judged["num_tokens"] * share / config.data.max_length), 1)
+        rows = max(math.ceil(judged["num_tokens"] * share / config.data.max_length), 1)
     return rows
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.events import Resize
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer
+from textual.widgets import Footer, Static
 
 from tui_trainer.runs.events import Progress
 from tui_trainer.runs.snapshot import RunView
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from tui_trainer.procs.machine import MachineReading
 
 MACHINE_SECONDS = 2.0
+MIN_WIDTH, MIN_HEIGHT = 60, 16
+_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
 
 
 class WorkbenchScreen(Screen[None]):
@@ -36,7 +39,7 @@ class WorkbenchScreen(Screen[None]):
     mode: str = ""
     help_text: ClassVar[str] = ""
 
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (110, "-wide")]
+    HORIZONTAL_BREAKPOINTS = _BREAKPOINTS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave_field", "Leave field", show=False, id="leave-field", tooltip="Leave a field or pane"),
         Binding("question_mark", "help", "Help", key_display="?", id="help", tooltip="Keys and purpose of this screen"),
@@ -49,6 +52,7 @@ class WorkbenchScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """The top bar, the screen's own body, the key line."""
         yield TopBar(self.mode)
+        yield Static("", id="too-small", markup=False)
         yield from self.compose_body()
         yield Footer(compact=True, show_command_palette=False)
 
@@ -62,6 +66,15 @@ class WorkbenchScreen(Screen[None]):
         self.set_interval(MACHINE_SECONDS, self._show_machine)
         if self.session.run.view is not None:
             self._show_run(self.session.run.view)
+
+    def on_resize(self, event: Resize) -> None:
+        """Below a usable size say so instead of drawing what nobody can read."""
+        width, height = event.size
+        self.set_class(width < MIN_WIDTH or height < MIN_HEIGHT, "-tiny")
+        text = (
+            f"This terminal is {width}x{height}.\nThe workbench needs {MIN_WIDTH}x{MIN_HEIGHT}.\nq leaves; runs go on."
+        )
+        self.query_one("#too-small", Static).update(Content(text))
 
     def _show_run(self, view: RunView) -> None:
         self.query_one(TopBar).run = run_line(view)

@@ -35,9 +35,9 @@ class ChatScreen(WorkbenchScreen):
     CSS_PATH = "chat.tcss"
     mode = "chat"
     help_text = (
-        "Chat: talk to a checkpoint, an adapter or any other model. Type and press enter; esc stops an answer, or leaves "
-        "the line so that the keys below work. The knobs have vLLM's names; ◈ marks what the model itself asks for, ● "
-        "what you set. Under each answer stands why it ended, its length and speed."
+        "Chat: talk to a checkpoint, an adapter or any other model. Type and press enter; esc stops an answer, or "
+        "leaves the line so that the keys below work. The knobs have vLLM's names; ◈ marks what the model itself "
+        "asks for, ● what you set. Under each answer stands why it ended, its length and speed."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("i,slash", "type", "Type", key_display="i", id="chat-type", tooltip="To the line"),

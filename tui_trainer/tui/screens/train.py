@@ -50,9 +50,9 @@ class TrainScreen(WorkbenchScreen):
     mode = "train"
     help_text = (
         "Train: the run in view, live. Each plot shows the raw values dim and their running mean bright, evaluations "
-        "as points, and above it marks for checkpoints (◆) and changes by hand (▾). The run goes on when this screen, the "
-        "terminal or the connection is closed; opening tui-trainer again shows it where it is. Commands are carried "
-        "out at the next step and answered under events."
+        "as points, and above it marks for checkpoints (◆) and changes by hand (▾). The run goes on when this screen, "
+        "the terminal or the connection is closed; opening tui-trainer again shows it where it is. Commands are "
+        "carried out at the next step and answered under events."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("x", "stop", "Stop", id="train-stop", tooltip="Stop the run: save first, or at once"),

@@ -1,0 +1,97 @@
+"""The keys: the user's own assignments, and the table of all of them for the README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import import_module
+
+from textual.binding import Binding, BindingsMap
+from textual.dom import DOMNode
+
+from tui_trainer.errors import ConfigurationError, Problem
+from tui_trainer.paths import config_dir
+from tui_trainer.tui.widgets.topbar import MODES
+
+FILE_NAME = "keys.toml"
+_SHARED = (
+    ("Everywhere", "tui_trainer.tui.app", "WorkbenchApp"),
+    ("Every screen", "tui_trainer.tui.screens.base", "WorkbenchScreen"),
+)
+_LISTS = (
+    ("Lists", "tui_trainer.tui.widgets.cursor_list", "CursorList"),
+    ("Fields", "tui_trainer.tui.widgets.field_list", "FieldList"),
+    ("Tokens", "tui_trainer.tui.widgets.token_flow", "TokenFlow"),
+    ("Lengths", "tui_trainer.tui.widgets.length_chart", "LengthChart"),
+    ("Samples of a run", "tui_trainer.tui.widgets.answers", "Answers"),
+    ("Transcript", "tui_trainer.tui.widgets.transcript", "Transcript"),
+)
+
+
+def key_groups() -> Iterator[tuple[str, list[Binding]]]:
+    """Every place that has keys of its own, with them."""
+    screens = ((title, f"tui_trainer.tui.screens.{name}", f"{title}Screen") for _, name, title in MODES)
+    for heading, module, name in (*_SHARED, *screens, *_LISTS):
+        yield heading, own_bindings(getattr(import_module(module), name))
+
+
+def own_bindings(owner: type[DOMNode]) -> list[Binding]:
+    """The bindings that a class declares itself."""
+    declared = owner.__dict__.get("BINDINGS", [])
+    by_id: dict[str | None, Binding] = {}
+    for _, binding in BindingsMap(declared):
+        known = by_id.get(binding.id)
+        by_id[binding.id] = replace(binding, key=f"{known.key},{binding.key}") if known else binding
+    return list(by_id.values())
+
+
+def key_table() -> str:
+    """All keys as Markdown."""
+    lines = []
+    for heading, bindings in key_groups():
+        lines += [f"**{heading}**", "", "| key | id | what it does |", "| --- | --- | --- |"]
+        lines += [f"| {_shown(binding.key)} | `{binding.id}` | {binding.tooltip} |" for binding in bindings]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+_SIGNS = {
+    "question_mark": "?",
+    "slash": "/",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "plus": "+",
+    "comma": ",",
+    "full_stop": ".",
+}
+
+
+def _shown(keys: str) -> str:
+    return " ".join(f"`{_SIGNS.get(key.strip(), key.strip())}`" for key in keys.split(","))
+
+
+def read_keymap() -> dict[str, str]:
+    """The user's assignments: binding id to keys, from `keys.toml` in the configuration folder.
+
+    Raises:
+        ConfigurationError: the file is not valid, or names an id that does not exist.
+    """
+    path = config_dir() / FILE_NAME
+    if not path.is_file():
+        return {}
+    from tui_trainer.config.toml import read_document
+
+    document = read_document(path)
+    known = {binding.id for _, bindings in key_groups() for binding in bindings}
+    problems = [
+        Problem(
+            name,
+            "is no key of the workbench" if name not in known else 'must be a text, as "ctrl+s"',
+            where=document.where((name,)),
+        )
+        for name, keys in document.tree.items()
+        if name not in known or not isinstance(keys, str)
+    ]
+    if problems:
+        raise ConfigurationError.of(problems)
+    return {name: str(keys) for name, keys in document.tree.items()}
