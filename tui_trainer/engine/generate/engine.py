@@ -1,0 +1,253 @@
+"""The decode loop: one prompt, one or several answers, a step for each token.
+
+The prompt is run once however many answers are asked for, and only as far as it differs from the last one. Answers that
+have ended are taken out of the batch. Beam search is left to `transformers` (see `beams`).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from tui_trainer.config.sampling import SamplingParams
+from tui_trainer.engine.generate.beams import beam_search
+from tui_trainer.engine.generate.candidates import Candidate, FinishReason, TokenLogprob, TokenStep
+from tui_trainer.engine.generate.detokenize import Detokenizer
+from tui_trainer.engine.generate.logprobs import logprobs_of, score
+from tui_trainer.engine.generate.runner import Rows, Runner
+from tui_trainer.engine.generate.sampling import Sampler
+from tui_trainer.errors import CancelledError, UsageError
+
+_WITHOUT_CONTEXT = 4096
+"""Longest answer where neither the user nor the model says."""
+
+
+class Engine:
+    """Answers prompts with one model.
+
+    Args:
+        model: a causal language model, or a PEFT model around one, in evaluation mode.
+        tokenizer: turns its ids into text.
+        stop_token_ids: tokens that end an answer, unless `ignore_eos` is set.
+        context_length: most tokens of prompt and answer together, None if unknown.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        stop_token_ids: Iterable[int],
+        context_length: int | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.stop_token_ids = frozenset(stop_token_ids)
+        self.context_length = context_length
+        self.runner = Runner(model)
+
+    def forget(self) -> None:
+        """Drop what is kept of the last conversation; needed when the weights change."""
+        self.runner.forget()
+
+    def stream(
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        is_cancelled: Callable[[], bool] = lambda: False,
+        seed: int | None = None,
+        continues_text: bool = False,
+    ) -> Generation:
+        """Begin to answer a prompt.
+
+        Args:
+            prompt_ids: the prompt's tokens.
+            params: the knobs, without contradictions (`check_sampling`).
+            is_cancelled: asked before every token.
+            seed: start of the random numbers where `params.seed` is None; drawn if this is None too.
+            continues_text: the answer goes on with the prompt's text rather than beginning a text of its own.
+
+        Raises:
+            UsageError: the prompt is empty or does not leave room for a single token.
+        """
+        return Generation(self, list(prompt_ids), params, is_cancelled, seed, continues_text)
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        is_cancelled: Callable[[], bool] = lambda: False,
+        seed: int | None = None,
+    ) -> list[Candidate]:
+        """The answers to a prompt, `params.n` of them, the best first if there were more to choose from.
+
+        Raises:
+            UsageError: as `stream`.
+            RunFailedError: the model's output is not a number.
+        """
+        generation = self.stream(prompt_ids, params, is_cancelled=is_cancelled, seed=seed)
+        for _ in generation:
+            pass
+        return generation.candidates
+
+    def prompt_logprobs(
+        self, prompt_ids: Sequence[int], num_top: int, check: Callable[[], None] = lambda: None
+    ) -> list[TokenLogprob | None]:
+        """The log-probability of each token of a prompt; None for the first, before which there is nothing."""
+        return [None, *score(self.runner, prompt_ids, num_top=num_top, check=check)]
+
+    def room_for(self, prompt_ids: Sequence[int], params: SamplingParams) -> int:
+        """How many tokens the answer may have.
+
+        Raises:
+            UsageError: the prompt is empty, or leaves no room.
+        """
+        if not prompt_ids:
+            raise UsageError("the prompt is empty", remedy="Write something, or give the model a system message.")
+        if self.context_length is None:
+            return params.max_tokens or _WITHOUT_CONTEXT
+        room = self.context_length - len(prompt_ids)
+        if room < 1:
+            raise UsageError(
+                f"the prompt has {len(prompt_ids)} tokens and the model's context is {self.context_length}",
+                remedy="Shorten the prompt, or begin a new conversation.",
+            )
+        return min(params.max_tokens or room, room)
+
+
+class Generation:
+    """The answers to one prompt as they grow: iterate for the steps, then read `candidates`.
+
+    Attributes:
+        max_tokens: how long an answer can get.
+        seed: with which row 0 draws.
+        num_reused: tokens of the prompt that did not have to be run, known after the first step.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        prompt_ids: list[int],
+        params: SamplingParams,
+        is_cancelled: Callable[[], bool],
+        seed: int | None,
+        continues_text: bool,
+    ) -> None:
+        self.max_tokens = engine.room_for(prompt_ids, params)
+        drawn = seed if seed is not None else secrets.randbits(31)
+        self.seed = params.seed if params.seed is not None else drawn
+        self.num_reused = 0
+        self._engine = engine
+        self._prompt = prompt_ids
+        self._params = params
+        self._is_cancelled = is_cancelled
+        self._context = prompt_ids[-8:] if continues_text else []
+        self._stop = set(params.stop_token_ids) | (set() if params.ignore_eos else engine.stop_token_ids)
+        self._all = [Candidate(index) for index in range(params.best_of or params.n)]
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """The answers as far as they have come: the `n` most probable ones, best first, if there are more than `n`."""
+        if len(self._all) <= self._params.n:
+            return self._all
+        best = sorted(self._all, key=lambda candidate: -candidate.cumulative_logprob)
+        return best[: self._params.n]
+
+    def __iter__(self) -> Iterator[TokenStep]:
+        return self._beams() if self._params.use_beam_search else self._tokens()
+
+    def _beams(self) -> Iterator[TokenStep]:
+        """Beam search knows its answers only at the end; then their tokens come all at once."""
+        self._all = beam_search(
+            self._engine.runner,
+            self._engine.tokenizer,
+            self._prompt,
+            self._params,
+            stop_token_ids=self._stop,
+            max_tokens=self.max_tokens,
+            is_cancelled=self._is_cancelled,
+        )
+        for candidate in self._all:
+            for number, token in enumerate(candidate.tokens, start=1):
+                is_last = number == len(candidate.tokens)
+                yield TokenStep(
+                    candidate.index,
+                    token,
+                    candidate.text if is_last else "",
+                    candidate.finish_reason if is_last else None,
+                    candidate.stop_reason if is_last else None,
+                )
+
+    def _tokens(self) -> Iterator[TokenStep]:
+        try:
+            logits, rows, self.num_reused = self._engine.runner.prefill(self._prompt, self._check)
+        except CancelledError:
+            return
+        if len(self._all) > 1:
+            rows = rows.repeated(len(self._all))
+            logits = logits.repeat(len(self._all), 1)
+        sampler = Sampler(self._params, self._prompt, self._stop, self.seed, len(self._all), self._engine.runner.device)
+        texts = [self._detokenizer() for _ in self._all]
+        alive = list(range(len(self._all)))
+        try:
+            yield from self._loop(logits, rows, sampler, texts, alive)
+        finally:
+            for index in alive:
+                self._all[index].text += texts[index].finish()
+
+    def _loop(
+        self, logits: Tensor, rows: Rows, sampler: Sampler, texts: list[Detokenizer], alive: list[int]
+    ) -> Iterator[TokenStep]:
+        """Choose, tell, run, until every answer has ended; `alive` is kept to the candidates that have not."""
+        while True:
+            chosen = sampler.choose(logits)
+            tokens = logprobs_of(logits, chosen, self._params.logprobs)
+            steps = [
+                self._take(self._all[index], token, texts[index]) for index, token in zip(alive, tokens, strict=True)
+            ]
+            going = [row for row, step in enumerate(steps) if step.finish_reason is None]
+            alive[:] = [alive[row] for row in going]
+            yield from steps
+            if not alive or self._is_cancelled():
+                return
+            if len(going) < len(steps):
+                chosen = chosen[going]
+                sampler.keep(going)
+                rows.keep(going)
+            logits = rows.step(chosen)
+
+    def _take(self, candidate: Candidate, token: TokenLogprob, text: Detokenizer) -> TokenStep:
+        """Add a token to a candidate and see whether it ends there."""
+        candidate.tokens.append(token)
+        is_stop = token.id in self._stop
+        is_shown = not is_stop or not self._params.skip_special_tokens
+        can_stop = len(candidate.tokens) > self._params.min_tokens
+        shown = text.push(token.id, can_stop=can_stop) if is_shown else ""
+        reason: FinishReason | None = None
+        if is_stop:
+            reason, candidate.stop_reason = "stop", token.id
+        elif text.stopped_by is not None:
+            reason, candidate.stop_reason = "stop", text.stopped_by
+        elif len(candidate.tokens) >= self.max_tokens:
+            reason = "length"
+        if reason is not None:
+            shown += text.finish()
+            candidate.finish_reason = reason
+        candidate.text += shown
+        return TokenStep(candidate.index, token, shown, reason, candidate.stop_reason)
+
+    def _check(self) -> None:
+        if self._is_cancelled():
+            raise CancelledError("cancelled")
+
+    def _detokenizer(self) -> Detokenizer:
+        return Detokenizer(
+            self._engine.tokenizer,
+            skip_special_tokens=self._params.skip_special_tokens,
+            stop=self._params.stop,
+            context=self._context,
+        )
