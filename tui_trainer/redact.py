@@ -15,10 +15,13 @@ _SHAPES = re.compile(
     r"|github_pat_[A-Za-z0-9_]{16,}|glpat-[A-Za-z0-9_-]{16,}|AKIA[A-Z0-9]{12,}|xox[abprs]-[A-Za-z0-9-]{10,})"
 )
 _SECRET_NAME = re.compile(
-    r"(?:^|[._-])(?:token|password|passwd|secret|api_?key|access_key|credentials?|authorization)$", re.IGNORECASE
+    r"(?:^|[._-])(?:token|password|passwd|secret|api[_-]?key|access[_-]key|credentials?|authorization)$", re.IGNORECASE
 )
 _TOKENIZER_NAME = re.compile(r"(?:^|[._-])(?:pad|eos|bos|unk|mask|sep|cls|stop|image|special)_token$", re.IGNORECASE)
-_ASSIGNMENT = re.compile(r"(?P<name>[\w.-]+)(?P<sign>\s*[=:]\s*)(?P<value>[^\s,}\]\"']+|\"[^\"]*\"|'[^']*')")
+# possessive and begun at a word's start only: the time stays proportional to the text, however long its words are
+_ASSIGNMENT = re.compile(
+    r"(?<![\w.-])(?P<name>[\w.-]++)(?P<sign>[\"']?\s?[=:]\s?(?:Bearer\s)?)(?P<value>[^\s,}\]\"']+|\"[^\"]*\"|'[^']*')"
+)
 _USER_OF_ADDRESS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 
 

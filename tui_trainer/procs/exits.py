@@ -97,7 +97,7 @@ _PATTERNS: dict[str, re.Pattern[str]] = {
 """How errors speak of a reason; the first that matches counts."""
 _ERROR_LINE = re.compile(
     r"^(?:\[?(?:rank|default)\s?\d+\]?:\s*)?"
-    r"((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Failure|Killed)\b.*"
+    r"((?:[A-Za-z_]\w*\.)*_?[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Failure|Killed)\b.*"
     r"|terminate called.*|\s+what\(\):.*|Killed|Bus error.*|Segmentation fault.*|slurmstepd: error.*|.*\boom[-_]kill.*)"
 )
 _SIGNAL = re.compile(r"exitcode\s*:\s*-(\d+)|died with <Signals\.(\w+): \d+>|Signal (\d+) \(SIG\w+\) received by PID")

@@ -96,9 +96,13 @@ def is_over(layout: RunLayout) -> bool:
 
 
 def wait_until_over(layout: RunLayout, timeout: float | None = None) -> bool:
-    """Block until a run has ended, at most `timeout` seconds; returns whether it has."""
+    """Block until a run has ended, at most `timeout` seconds; returns whether it has.
+
+    Raises:
+        WorkbenchError: the run lost its supervisor and cannot be given a new one.
+    """
     deadline = None if timeout is None else time.monotonic() + timeout
-    while not is_over(layout):
+    while not _is_over_or_watched(layout):
         if deadline is not None and time.monotonic() >= deadline:
             return False
         time.sleep(_POLL_SECONDS)
@@ -108,8 +112,17 @@ def wait_until_over(layout: RunLayout, timeout: float | None = None) -> bool:
 async def await_over(layout: RunLayout, timeout: float | None = None) -> bool:
     """As `wait_until_over`, for an event loop."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    while not is_over(layout):
+    while not await asyncio.to_thread(_is_over_or_watched, layout):
         if deadline is not None and time.monotonic() >= deadline:
             return False
         await asyncio.sleep(_POLL_SECONDS)
     return True
+
+
+def _is_over_or_watched(layout: RunLayout) -> bool:
+    """Whether the run has ended; if it has lost its supervisor, it is given a new one, for else it would never end."""
+    if is_over(layout):
+        return True
+    if not is_held(layout):
+        adopt(layout)
+    return False
