@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_trainer.engine.models.folder import is_model
+from tui_trainer.engine.models.messages import first_line
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import DataError, MachineError
 from tui_trainer.paths import cache_dir, make_private
@@ -116,17 +117,38 @@ def convert(path: Path, target: Path, report: Report = ignore_report) -> None:
             path.parent, gguf_file=path.name, dtype=dtype, local_files_only=True
         )
     except (ValueError, KeyError, NotImplementedError, IndexError) as error:
-        raise DataError(
-            f"transformers cannot read this GGUF file: {error}",
-            where=str(path),
-            remedy="Use the model's safetensors instead, or another GGUF file of it.",
-        ) from None
+        raise _unreadable(path, error) from None
     report(f"saving {path.name} as safetensors", 3, 4)
     if getattr(model, "hf_quantizer", None) is not None:
         model.hf_quantizer.remove_quantization_config(model)
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     report(f"saving {path.name} as safetensors", 4, 4)
+
+
+def read_sizes(path: Path) -> dict[str, Any]:
+    """The fields of config.json for the model of a GGUF file; its weights are not read.
+
+    Raises:
+        DataError: transformers cannot read it.
+    """
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    _fingerprint(path)
+    try:
+        parsed = load_gguf_checkpoint(str(path), return_tensors=False)  # type: ignore[no-untyped-call]
+    except (ValueError, KeyError, NotImplementedError, IndexError) as error:
+        raise _unreadable(path, error) from None
+    sizes: dict[str, Any] = parsed["config"]
+    return sizes
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"transformers cannot read this GGUF file: {first_line(error)}",
+        where=str(path),
+        remedy="Use the model's safetensors instead, or another GGUF file of it.",
+    )
 
 
 def _check_room(folder: Path, num_bytes: int) -> None:

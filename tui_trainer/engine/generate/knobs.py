@@ -1,0 +1,142 @@
+"""The knobs that count for an answer: from several layers to one set of values that knows where each came from.
+
+Layers, from below: our default, the model's generation_config.json, the run it comes from, a preset, what the user set.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from tui_trainer.config.catalogue import Knob, check_value, knobs_of
+from tui_trainer.config.sampling import SamplingParams
+from tui_trainer.engine.generate.sampling import LOWEST_TEMPERATURE, is_greedy
+from tui_trainer.errors import ConfigurationError, Problem
+
+DEFAULT = "default"
+YOURS = "you"
+ALIASES = {"max_new_tokens": "max_tokens", "num_beams": "beam_width"}
+"""Other names of knobs, as `transformers` has them."""
+
+_FROM_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
+"""What is taken from a model's generation_config.json, as in vLLM."""
+_BEAM_KNOBS = ("beam_width", "length_penalty", "early_stopping")
+_DRAW_KNOBS = ("top_p", "top_k", "min_p", "seed")
+
+
+@dataclass(frozen=True)
+class ResolvedKnobs:
+    """The knobs of an answer.
+
+    Attributes:
+        params: the values that count.
+        sources: the layer each value came from.
+        ignored: the knobs somebody set that have no effect, each with the reason.
+        notes: values that count otherwise than they stand there.
+    """
+
+    params: SamplingParams
+    sources: Mapping[str, str]
+    ignored: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Each knob with its value and source."""
+        values = self.params.model_dump()
+        return {name: {"value": values[name], "source": self.sources[name]} for name in values}
+
+
+@cache
+def sampling_knobs() -> Mapping[str, Knob]:
+    """The knobs of `SamplingParams` by name."""
+    return {knob.name: knob for knob in knobs_of(SamplingParams)}
+
+
+def resolve_knobs(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> ResolvedKnobs:
+    """Merge layers of knobs, the later ones winning.
+
+    Args:
+        layers: name of the layer and the values it sets; what the user set is called `YOURS`.
+
+    Raises:
+        ConfigurationError: an unknown knob, a value out of range, or values that contradict each other; all are named.
+    """
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(sampling_knobs(), DEFAULT)
+    problems: list[Problem] = []
+    for layer, settings in layers:
+        for given, value in settings.items():
+            name = ALIASES.get(given, given)
+            try:
+                values[name] = check_value(_knob(name), value)
+                sources[name] = layer
+            except ValueError as error:
+                problems.append(Problem(given, str(error), where="" if layer == YOURS else layer))
+    if problems:
+        raise ConfigurationError.of(problems)
+    params = SamplingParams.model_validate(values)
+    if problems := contradictions(params):
+        raise ConfigurationError.of(problems)
+    notes = ()
+    if 0 < params.temperature < LOWEST_TEMPERATURE and not is_greedy(params):
+        notes = (f"temperature {params.temperature:g} counts as {LOWEST_TEMPERATURE:g}",)
+    return ResolvedKnobs(params, sources, _ignored(params, sources), notes)
+
+
+def _knob(name: str) -> Knob:
+    knobs = sampling_knobs()
+    if name not in knobs:
+        near = difflib.get_close_matches(name, [*knobs, *ALIASES], n=1)
+        raise ValueError(f"there is no such knob{f'; did you mean {near[0]}?' if near else ''}")
+    return knobs[name]
+
+
+def model_defaults(generation_config: Any) -> dict[str, Any]:
+    """The knobs that a model's generation_config.json sets; values outside our range are left out."""
+    found = {}
+    for name in _FROM_MODEL:
+        value = getattr(generation_config, name, None)
+        if value is None:
+            continue
+        ours = ALIASES.get(name, name)
+        try:
+            found[ours] = check_value(sampling_knobs()[ours], value)
+        except ValueError:
+            continue
+    return found
+
+
+def contradictions(params: SamplingParams) -> list[Problem]:
+    """Knobs that cannot be had together."""
+    problems = []
+    if params.best_of is not None and params.best_of < params.n:
+        problems.append(Problem("best_of", f"is {params.best_of}, and n = {params.n} answers are wanted of them"))
+    if params.max_tokens is not None and params.min_tokens > params.max_tokens:
+        problems.append(Problem("min_tokens", f"is {params.min_tokens}, above max_tokens = {params.max_tokens}"))
+    if params.use_beam_search:
+        if params.n > params.beam_width:
+            problems.append(Problem("beam_width", f"is {params.beam_width}, and n = {params.n} answers are wanted"))
+    elif is_greedy(params) and (params.best_of or params.n) > 1:
+        remedy = "raise temperature, or set use_beam_search"
+        problems.append(Problem("n", "would give the same answer each time at temperature 0", remedy))
+    return problems
+
+
+def _ignored(params: SamplingParams, sources: Mapping[str, str]) -> dict[str, str]:
+    """The knobs that differ from their default without having an effect."""
+    reasons: dict[str, str] = {}
+    if params.use_beam_search:
+        reasons |= dict.fromkeys(("temperature", *_DRAW_KNOBS, "best_of"), "beam search does not draw")
+    else:
+        reasons |= dict.fromkeys(_BEAM_KNOBS, "only for beam search")
+        if is_greedy(params):
+            reasons |= dict.fromkeys(_DRAW_KNOBS, "temperature 0 always takes the most probable token")
+    knobs = sampling_knobs()
+    return {
+        name: reason
+        for name, reason in reasons.items()
+        if sources[name] != DEFAULT and getattr(params, name) != knobs[name].default
+    }
