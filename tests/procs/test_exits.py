@@ -172,3 +172,27 @@ def test_a_run_that_was_pressed_is_stopped_and_one_that_died_while_asked_has_fai
     assert (while_saving.state, while_saving.reason) == (State.FAILED, "disk_full")
     # leftovers are terminated after a failure as well; nobody had asked for that
     assert outcome_of(None, died, Rung.TERMINATED, None).state is State.FAILED
+
+
+def test_the_last_words_of_all_ranks_beat_the_echo_in_the_final_event() -> None:
+    echo = {"kind": "RuntimeError", "message": "Connection closed by peer", "reason": "library_error", "t": 1.0}
+    cause = {"kind": "OutOfMemoryError", "message": "CUDA out of memory", "reason": "gpu_out_of_memory", "t": 2.0}
+    outcome = outcome_of(
+        RunFailed(reason="library_error", message="Connection closed by peer"),
+        Evidence(exit_code=1, exceptions=[echo, cause]),
+        Rung.RUNNING,
+        None,
+    )
+    assert (outcome.reason, outcome.message) == ("gpu_out_of_memory", "CUDA out of memory")
+
+
+def test_of_several_causes_the_first_in_time_counts() -> None:
+    late = {"kind": "OSError", "message": "[Errno 28] No space left on device", "t": 20.0}
+    early = {"kind": "MemoryError", "message": "", "t": 10.0}
+    assert classify(Evidence(exceptions=[late, early])).reason == "out_of_memory"
+
+
+def test_a_vague_reason_of_the_trainer_is_made_precise() -> None:
+    words = {"kind": "RuntimeError", "message": "NCCL error: unhandled", "reason": "library_error", "remedy": "See."}
+    verdict = classify(Evidence(exceptions=[words]))
+    assert (verdict.reason, verdict.remedy) == ("nccl", REMEDIES["nccl"])

@@ -113,14 +113,13 @@ class Attempt:
     def press(self, rung: Rung) -> list[ProcessKey]:
         """Signal what is left as hard as `rung` says; returns who was signalled for the first time.
 
-        SIGTERM goes to the launcher and the ranks, so that a rank which saves keeps its loader processes; it goes to
-        the others when those are gone.
+        SIGTERM goes to the ranks first: one that saves needs its loader processes, and a launcher would hand the
+        signal on, so that the rank got it twice. Where no rank lives it goes to all.
         """
         left = self.left()
         if rung is Rung.KILLED:
             return [key for key in left if key.send(signal.SIGKILL)]
-        leaders = self._ranks() | {key for key in left if key.pid == self.command}
-        fresh = ((leaders & left) or left) - self._terminated
+        fresh = ((self._ranks() & left) or left) - self._terminated
         self._terminated |= fresh
         return [key for key in fresh if key.send(signal.SIGTERM)]
 

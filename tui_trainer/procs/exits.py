@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_trainer.redact import redact
+from tui_trainer.runs.files import number
 
 _MAX_MESSAGE = 500
 
@@ -37,9 +38,11 @@ REMEDIES: dict[str, str] = {
     "package": "Install the package that is missing, into the environment that runs tui-trainer.",
     "killed": "Something outside the run sent it this signal: a scheduler, another user, a shutdown. Resume it from "
     "its last checkpoint.",
+    "configuration": "Mend the configuration and train again.",
+    "machine": "Run `tui-trainer doctor`.",
     "library_error": "The end of the log says more: `tui-trainer runs log`.",
 }
-"""Every reason the workbench knows, with what to do about it."""
+"""What to do about each reason, where whoever found it does not say more; the trainer may give further ones."""
 
 _PATTERNS: dict[str, re.Pattern[str]] = {
     reason: re.compile("|".join(alternatives), re.IGNORECASE)
@@ -101,6 +104,8 @@ _ERROR_LINE = re.compile(
     r"|terminate called.*|\s+what\(\):.*|Killed|Bus error.*|Segmentation fault.*|slurmstepd: error.*|.*\boom[-_]kill.*)"
 )
 _SIGNAL = re.compile(r"exitcode\s*:\s*-(\d+)|died with <Signals\.(\w+): \d+>|Signal (\d+) \(SIG\w+\) received by PID")
+_VAGUE = ("nccl", "library_error")
+"""Reasons behind which another one may stand."""
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 
 
@@ -132,21 +137,21 @@ class Verdict:
 
 def classify(evidence: Evidence) -> Verdict:
     """The most telling reason for a failure, from the surest evidence to the vaguest."""
-    spoken = [_from_exception(words) for words in evidence.exceptions]
-    # a rank that lost its peers only echoes the one that failed first
-    for verdict in sorted(spoken, key=lambda verdict: verdict.reason in ("nccl", "library_error")):
-        return verdict
+    spoken = [(_from_exception(words), number(words.get("t")) or 0.0) for words in evidence.exceptions]
+    if spoken:
+        # a rank that lost its peers only echoes the one that failed first
+        return min(spoken, key=lambda found: (found[0].reason in _VAGUE, found[1]))[0]
     if evidence.num_oom_kills:
         return _verdict("out_of_memory", "the kernel killed a process of the run because memory ran out")
     lines = [match[1].strip() for line in evidence.log_tail.splitlines() if (match := _ERROR_LINE.match(line))]
     for line in reversed(lines):
         if reason := reason_of(line):
             return _verdict(reason, line)
-    number = _signal_of(evidence)
-    if number in _CRASHES:
-        return _verdict("library_error", f"a native library crashed ({number.name})")
-    if number is not None:
-        return _verdict("killed", f"ended by the signal {number.name}")
+    ended_by = _signal_of(evidence)
+    if ended_by in _CRASHES:
+        return _verdict("library_error", f"a native library crashed ({ended_by.name})")
+    if ended_by is not None:
+        return _verdict("killed", f"ended by the signal {ended_by.name}")
     if lines:
         return _verdict("library_error", lines[-1])
     return _verdict("library_error", f"ended with exit code {evidence.exit_code} and without a word")
@@ -160,8 +165,10 @@ def reason_of(text: str) -> str | None:
 def _from_exception(words: Mapping[str, Any]) -> Verdict:
     kind, message = str(words.get("kind") or ""), str(words.get("message") or "")
     text = f"{kind}: {message}" if kind and message else kind or message
-    reason = str(words.get("reason") or "") or reason_of(text) or "library_error"
-    return _verdict(reason, message or kind, str(words.get("remedy") or ""))
+    given = str(words.get("reason") or "")
+    if given and given not in _VAGUE:
+        return _verdict(given, message or kind, str(words.get("remedy") or ""))
+    return _verdict(reason_of(text) or given or "library_error", message or kind)
 
 
 def _verdict(reason: str, message: str, remedy: str = "") -> Verdict:

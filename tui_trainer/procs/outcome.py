@@ -47,14 +47,15 @@ def outcome_of(final: Event | None, evidence: Evidence, rung: Rung, stop: StopOr
         return Outcome(State.FINISHED)
     if isinstance(final, RunStopped):
         return Outcome(State.STOPPED, final.reason)
-    if isinstance(final, RunFailed):
+    if isinstance(final, RunFailed) and not evidence.exceptions:
         reason = final.reason or reason_of(final.message) or "library_error"
         return Outcome(State.FAILED, reason, final.message, final.remedy or REMEDIES.get(reason, ""))
-    if stop is not None and rung >= Rung.TERMINATED:
+    if final is None and stop is not None and rung >= Rung.TERMINATED:
         return Outcome(
             State.STOPPED,
             "terminated",
             remedy="It was ended before it could save. Resume it from its last checkpoint, if it has one.",
         )
+    # the final event is rank 0's word, and it may have been another rank that failed first
     verdict = classify(evidence)
     return Outcome(State.FAILED, verdict.reason, verdict.message, verdict.remedy)

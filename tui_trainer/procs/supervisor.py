@@ -218,6 +218,7 @@ class Supervisor:
                 state=state,
                 reason=outcome.reason if outcome else "",
                 remedy=outcome.remedy if outcome else "",
+                message=outcome.message if outcome else "",
                 step=follower.step,
                 max_steps=follower.max_steps,
                 epoch=follower.epoch,

@@ -50,6 +50,7 @@ class RunStatus:
     Attributes:
         reason: short code of why the run failed, as "out_of_memory", "nan", "disk_full", "data", "killed".
         remedy: a sentence on what to do about it.
+        message: a sentence on what happened.
         heartbeat: Unix time at which the supervisor last wrote.
         process: the supervisor.
     """
@@ -58,6 +59,7 @@ class RunStatus:
     state: State
     reason: str = ""
     remedy: str = ""
+    message: str = ""
     step: int = 0
     max_steps: int | None = None
     epoch: float | None = None
@@ -95,6 +97,7 @@ def read_status(layout: RunLayout) -> RunStatus:
         state=state,
         reason=str(data.get("reason") or ""),
         remedy=str(data.get("remedy") or ""),
+        message=str(data.get("message") or ""),
         step=int(number(data.get("step")) or 0),
         max_steps=None if max_steps is None else int(max_steps),
         epoch=number(data.get("epoch")),
