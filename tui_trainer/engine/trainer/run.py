@@ -71,12 +71,12 @@ def train_run(
         seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
         write_json(layout.data, {**data.summary, "seed": seed})
     trainer = make_trainer(layout, config, arguments, group, model, tokenizer, data, events, termination, started)
-    checkpoint = _checkpoint_to_resume(layout, group, events)
-    trainer.add_callback(RunEvents(events, _facts(trainer, data, group), is_resumed=checkpoint is not None))
-    set_seed(arguments.seed)
+    checkpoint = resume_point(layout, group, events)
+    trainer.add_callback(RunEvents(events, start_facts(trainer, data, group), is_resumed=checkpoint is not None))
+    set_seed(arguments.seed)  # the measurements above must not shift the random numbers of the training
     termination.is_training = True
     output = trainer.train(resume_from_checkpoint=checkpoint)
-    _conclude(trainer, events, loss=output.training_loss, seconds=time.time() - started)
+    conclude(trainer, events, loss=output.training_loss, seconds=time.time() - started)
     trainer.accelerator.end_training()
 
 
@@ -184,7 +184,7 @@ def _checkpoint_bytes(model: torch.nn.Module, is_model_only: bool) -> int:
     return saved if is_model_only else saved + 2 * trained
 
 
-def _checkpoint_to_resume(layout: RunLayout, group: Group, events: EventLog) -> str | None:
+def resume_point(layout: RunLayout, group: Group, events: EventLog) -> str | None:
     """The newest whole checkpoint of a run that was started before; the same on all ranks.
 
     Raises:
@@ -206,7 +206,8 @@ def _checkpoint_to_resume(layout: RunLayout, group: Group, events: EventLog) -> 
     return chosen
 
 
-def _facts(trainer: RunTrainer, data: PreparedData, group: Group) -> dict[str, Any]:
+def start_facts(trainer: RunTrainer, data: PreparedData, group: Group) -> dict[str, Any]:
+    """The fields of `RunStarted` that are known before the first step."""
     weights: Sequence[torch.nn.Parameter] = list(trainer.trained.parameters())
     return {
         "num_rows": data.num_rows,
@@ -218,7 +219,7 @@ def _facts(trainer: RunTrainer, data: PreparedData, group: Group) -> dict[str, A
     }
 
 
-def _conclude(trainer: RunTrainer, events: EventLog, *, loss: float, seconds: float) -> None:
+def conclude(trainer: RunTrainer, events: EventLog, *, loss: float, seconds: float) -> None:
     """The last word of a run that came to its end, or to the end it was asked for.
 
     Raises:

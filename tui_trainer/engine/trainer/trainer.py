@@ -249,11 +249,13 @@ class RunTrainer(Trainer):
             raise NotANumberError("the loss is not a number")
         best_step, limit = self.state.best_global_step, self.args.save_total_limit
         self.state.best_global_step = self.args.save_total_limit = None  # a barrier and a deletion of the library's
+        self.trained.config.use_cache = True  # off while training; whoever loads the checkpoint wants it
         self._is_staging = True
         try:
             super()._save_checkpoint(model, trial)
         finally:
             self.state.best_global_step, self.args.save_total_limit = best_step, limit
+            self.trained.config.use_cache = self.args.use_cache
             self._is_staging = False
 
     def _score(self) -> Score | None:

@@ -1,0 +1,272 @@
+"""Commands act at the next step boundary, are acknowledged once, and never harm a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from tui_trainer.engine.trainer import mailbox
+from tui_trainer.errors import CancelledError
+from tui_trainer.runs.control import send
+from tui_trainer.runs.events import (
+    CheckpointSaved,
+    ControlApplied,
+    EvalMetrics,
+    RunFinished,
+    RunStopped,
+    Sample,
+    StepMetrics,
+)
+
+
+class At(TrainerCallback):
+    """Does something before given steps."""
+
+    def __init__(self, **actions: Any) -> None:
+        self._actions = {int(name.removeprefix("step_")): action for name, action in actions.items()}
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if action := self._actions.get(state.global_step + 1):
+            action()
+
+
+def set_at(run: Any, step: int, **fields: Any) -> None:
+    run.trainer.add_callback(At(**{f"step_{step}": lambda: send(run.layout, "set", fields, by="you")}))
+
+
+def rates(run: Any) -> list[float]:
+    return [event.learning_rate for event in run.written(StepMetrics)]
+
+
+def test_a_new_learning_rate_acts_on_the_next_step_and_keeps_the_shape(tiny: Any) -> None:
+    options = ("lr_scheduler_type=cosine", "warmup_steps=2", "max_steps=8")
+    plain = tiny.run(*options, directory="plain")
+    plain.train()
+    run = tiny.run(*options)
+    set_at(run, 3, learning_rate=1e-4)
+    run.train()
+    expected = rates(plain)
+    assert rates(run)[:3] == expected[:3]
+    assert rates(run)[3:] == pytest.approx([rate / 10 for rate in expected[3:]], rel=1e-9, abs=1e-15)
+    losses = [[event.loss for event in one.written(StepMetrics)] for one in (plain, run)]
+    assert losses[0][:4] == losses[1][:4]
+    assert losses[0][5] != losses[1][5]
+    (applied,) = run.written(ControlApplied)
+    assert (applied.command, applied.step, applied.by) == ("set", 3, "you")
+    assert (applied.old, applied.new) == ({"learning_rate": 1e-3}, {"learning_rate": 1e-4})
+    assert applied.error is None
+    assert 0 <= applied.latency_seconds < 5
+    assert os.listdir(run.layout.control) == []
+
+
+@pytest.mark.parametrize("factor", ["x0.5", "*0.5"])
+def test_a_factor_scales_the_learning_rate(tiny: Any, factor: str) -> None:
+    run = tiny.run("lr_scheduler_type=constant")
+    set_at(run, 2, learning_rate=factor)
+    set_at(run, 4, learning_rate=factor)
+    run.train()
+    assert rates(run) == pytest.approx([1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4, 2.5e-4])
+
+
+def test_a_new_learning_rate_survives_a_resume(tiny: Any) -> None:
+    options = ("save_strategy=steps", "save_steps=3", "max_steps=6", "lr_scheduler_type=linear")
+    whole = tiny.run(*options, directory="whole")
+    set_at(whole, 2, learning_rate=1e-4)
+    whole.train()
+    first = tiny.run(*options, directory="parts")
+    set_at(first, 2, learning_rate=1e-4)
+    first.trainer.add_callback(At(step_3=lambda: send(first.layout, "stop")))
+    first.train()
+    second = tiny.run(*options, directory="parts")
+    second.train()
+    assert {event.step: event.learning_rate for event in second.written(StepMetrics)} == {
+        event.step: event.learning_rate for event in whole.written(StepMetrics)
+    }
+
+
+def test_other_fields(tiny: Any) -> None:
+    run = tiny.run("save_strategy=steps", "save_steps=100", "weight_decay=0.1", "max_steps=6")
+    set_at(run, 1, weight_decay=0.3, max_grad_norm=0.5, save_steps=2, logging_steps=2)
+    run.train()
+    assert [event.step for event in run.written(CheckpointSaved)] == [2, 4, 6]
+    assert [event.step for event in run.written(StepMetrics)] == [1, 2, 4, 6]
+    assert [group["weight_decay"] for group in run.trainer.optimizer.param_groups] == [0.3, 0.0]
+    assert run.trainer.args.max_grad_norm == 0.5
+    assert run.written(ControlApplied)[0].old == {
+        "weight_decay": 0.1,
+        "max_grad_norm": 1.0,
+        "save_steps": 100,
+        "logging_steps": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"learning_rate": "fast"}, "number"),
+        ({"learning_rate": -1}, "from 0 to 10"),
+        ({"learning_rate": float("nan")}, "number"),
+        ({"learning_rate": True}, "number"),
+        ({"learning_rate": "x1e6"}, "from 0 to 10"),
+        ({"learning_rate": [1]}, "number"),
+        ({"save_steps": 2.5}, "whole"),
+        ({"save_steps": 5}, "save_strategy"),
+        ({"optim": "sgd"}, "cannot be changed"),
+        ({}, "no field"),
+        ({"weight_decay": 0.2, "learning_rate": 99}, "from 0 to 10"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_and_changes_nothing(
+    tiny: Any, fields: dict[str, Any], word: str
+) -> None:
+    run = tiny.run("max_steps=3", "lr_scheduler_type=constant")
+    set_at(run, 1, **fields)
+    run.train()
+    (applied,) = run.written(ControlApplied)
+    assert word in applied.error
+    assert rates(run) == [1e-3] * 3
+    assert run.trainer.args.weight_decay == 0.0
+    assert len(run.written(RunFinished)) == 1
+
+
+@pytest.mark.parametrize(
+    "content", ["{broken", '{"id": "x", "command": "stop"}', '["stop"]', '{"command": "format"}', "", "7"]
+)
+def test_garbage_in_the_mailbox_is_refused_once(tiny: Any, content: str) -> None:
+    run = tiny.run("max_steps=3")
+    (run.layout.control / "00000000000000000001-aa.json").write_text(content)
+    run.train()
+    (applied,) = run.written(ControlApplied)
+    assert applied.error
+    assert os.listdir(run.layout.control) == []
+    assert len(run.written(RunFinished)) == 1
+
+
+def test_a_link_in_the_mailbox_is_not_followed(tiny: Any, tmp_path: Any) -> None:
+    secret = tmp_path / "secret.json"
+    secret.write_text(json.dumps({"id": "link", "command": "stop", "arguments": {}}))
+    run = tiny.run("max_steps=3")
+    (run.layout.control / "link.json").symlink_to(secret)
+    run.train()
+    assert "plain file" in run.written(ControlApplied)[0].error
+    assert secret.exists()
+
+
+def test_stop_saves_and_ends(tiny: Any) -> None:
+    run = tiny.run("max_steps=50", "save_strategy=no")
+    run.trainer.add_callback(At(step_2=lambda: send(run.layout, "stop", by="you")))
+    run.train()
+    assert [event.step for event in run.written(CheckpointSaved)] == [2]
+    assert [(event.step, event.reason) for event in run.written(RunStopped)] == [(2, "asked to stop by you")]
+    assert run.written(RunFinished) == []
+
+
+def test_save_evaluate_and_sample_now(tiny: Any) -> None:
+    run = tiny.run(
+        "max_steps=6",
+        "data.eval_split=x",
+        'sampling.prompts=["hello"]',
+        "sampling.max_tokens=3",
+        "sampling.temperature=0",
+        eval_rows=tiny.rows(4),
+    )
+    commands = {2: "save", 3: "eval", 4: "sample"}
+    actions = {f"step_{step}": lambda name=name: send(run.layout, name) for step, name in commands.items()}
+    run.trainer.add_callback(At(**actions))
+    run.train()
+    assert [event.step for event in run.written(CheckpointSaved)] == [2]
+    assert [event.step for event in run.written(EvalMetrics)] == [3]
+    assert [event.step for event in run.written(Sample)] == [3, 4]
+
+
+@pytest.mark.parametrize(("command", "word"), [("eval", "eval_split"), ("sample", "prompts")])
+def test_a_run_without_questions_says_so(tiny: Any, command: str, word: str) -> None:
+    run = tiny.run("max_steps=3")
+    run.trainer.add_callback(At(step_1=lambda: send(run.layout, command)))
+    run.train()
+    assert word in run.written(ControlApplied)[0].error
+
+
+def test_a_paused_run_logs_saves_and_waits(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny.run("max_steps=4", "lr_scheduler_type=constant")
+    run.trainer.add_callback(At(step_2=lambda: send(run.layout, "pause")))
+    waits: list[int] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(len(run.written(StepMetrics)))
+        if len(waits) == 3:
+            send(run.layout, "save")
+            send(run.layout, "set", {"learning_rate": 1e-5})
+        if len(waits) == 5:
+            assert [event.step for event in run.written(CheckpointSaved)] == [2]
+            send(run.layout, "continue")
+
+    monkeypatch.setattr(time, "sleep", wait)
+    run.train()
+    assert waits == [2] * 5
+    assert rates(run) == pytest.approx([1e-3, 1e-3, 1e-5, 1e-5])
+    assert [event.command for event in run.written(ControlApplied)] == ["pause", "save", "set", "continue"]
+    assert [event.step for event in run.written(RunFinished)] == [4]
+
+
+def test_a_paused_run_can_be_stopped(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny.run("max_steps=9")
+    run.trainer.add_callback(At(step_2=lambda: send(run.layout, "pause")))
+    monkeypatch.setattr(time, "sleep", lambda _: send(run.layout, "stop"))
+    run.train()
+    assert [event.step for event in run.written(RunStopped)] == [2]
+    assert [event.step for event in run.written(CheckpointSaved)] == [2]
+
+
+def test_a_signal_while_training_saves_at_the_next_boundary(tiny: Any) -> None:
+    run = tiny.run("max_steps=50")
+    before = signal.getsignal(signal.SIGTERM)
+    run.termination.install()
+    run.termination.is_training = True
+    try:
+        run.trainer.add_callback(At(step_3=lambda: os.kill(os.getpid(), signal.SIGTERM)))
+        run.train()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [event.step for event in run.written(CheckpointSaved)] == [3]
+    assert [event.reason for event in run.written(RunStopped)] == ["asked to stop by SIGTERM"]
+
+
+def test_a_signal_before_the_first_step_ends_at_once(tiny: Any) -> None:
+    run = tiny.run()
+    before = signal.getsignal(signal.SIGTERM)
+    run.termination.install()
+    try:
+        with pytest.raises(CancelledError):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_commands_for_an_earlier_start_are_refused(tiny: Any) -> None:
+    options = ("save_strategy=steps", "save_steps=2", "max_steps=4")
+    first = tiny.run(*options)
+    first.trainer.add_callback(At(step_2=lambda: send(first.layout, "stop")))
+    first.train()
+    send(first.layout, "stop", by="an impatient user")
+    second = tiny.run(*options)
+    second.train()
+    assert [event.step for event in second.written(RunFinished)] == [4]
+    assert "started again" in second.written(ControlApplied)[-1].error
+
+
+def test_looking_into_the_mailbox_costs_little(tiny: Any) -> None:
+    run = tiny.run()
+    box = mailbox.Mailbox(run.layout, mailbox.Group(0, 1, torch.device("cpu")), run.termination)
+    started = time.process_time()
+    for step in range(2000):
+        box.receive(step)
+    assert (time.process_time() - started) / 2000 < 0.005 * 0.2
