@@ -60,7 +60,7 @@ class TrainScreen(WorkbenchScreen):
         Binding("s", "command('save')", "Save", id="train-save", tooltip="Save a checkpoint now"),
         Binding("v", "command('eval')", "Evaluate", id="train-eval", tooltip="Evaluate now"),
         Binding(
-            "g", "command('sample')", "Sample", show=False, id="train-sample", tooltip="Answer the fixed prompts now"
+            "a", "command('sample')", "Sample", show=False, id="train-sample", tooltip="Answer the fixed prompts now"
         ),
         Binding("space", "pause", "Pause", id="train-pause", tooltip="Pause or continue"),
         Binding("w", "pane(1)", "Panes", id="train-pane", tooltip="Events, log, samples"),

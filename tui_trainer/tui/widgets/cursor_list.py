@@ -104,6 +104,8 @@ class CursorList(ScrollView, can_focus=True):
         self.virtual_size = Size(max(self.size.width, 1), num_lines)
         self._place(self.cursor if cursor is None else cursor, tell=False)
         self.refresh()
+        # a list that was empty until now can scroll only after the next layout
+        self.call_after_refresh(self._show_cursor)
 
     def render_line(self, y: int) -> Strip:
         """One visible line."""
@@ -157,9 +159,9 @@ class CursorList(ScrollView, can_focus=True):
         height = self.scrollable_content_region.height
         top = self.scroll_offset.y
         if self.cursor < top or self.cursor < 2:
-            self.scroll_to(y=0 if self.cursor < 2 else self.cursor, animate=False)
+            self.scroll_to(y=0 if self.cursor < 2 else self.cursor, animate=False, immediate=True)
         elif height and self.cursor >= top + height:
-            self.scroll_to(y=self.cursor - height + 1, animate=False)
+            self.scroll_to(y=self.cursor - height + 1, animate=False, immediate=True)
 
     def action_move(self, step: int) -> None:
         """Move the cursor by some lines."""

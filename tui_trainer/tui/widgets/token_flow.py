@@ -184,7 +184,7 @@ class TokenFlow(ScrollView, can_focus=True):
         line = self._line_of(self.cursor)
         height, top = self.scrollable_content_region.height, self.scroll_offset.y
         if line < top or (height and line >= top + height):
-            self.scroll_to(y=max(line - height // 3, 0), animate=False)
+            self.scroll_to(y=max(line - height // 3, 0), animate=False, immediate=True)
 
     def action_token(self, step: int) -> None:
         """Move by tokens."""

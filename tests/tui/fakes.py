@@ -1,0 +1,233 @@
+"""The outside world of the app for its tests: workers with canned answers, a machine that stands still."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tui_trainer.config.resolve import Resolved
+from tui_trainer.config.toml import dump_toml
+from tui_trainer.errors import CancelledError, WorkbenchError
+from tui_trainer.procs.machine import MachineReading
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.runs.store import create
+from tui_trainer.tui.services import Services
+
+OnItem = Callable[[Any], None] | None
+NUM_ROWS = 1273
+SPECIAL_IDS = [0, 1, 2]
+
+
+def tokens_of(row: int) -> list[tuple[str, int, bool]]:
+    """Text, id and whether it is trained, of each token of a row."""
+    question = [f" word{number}" for number in range(20 + row % 7)]
+    answer = [" the", " answer", " is", f" {row}"]
+    texts = [
+        "<|im_start|>",
+        "user",
+        "\n",
+        *question,
+        "<|im_end|>",
+        "\n",
+        "<|im_start|>",
+        "assistant",
+        "\n",
+        *answer,
+        "<|im_end|>",
+    ]
+    first_trained = len(texts) - len(answer) - 1
+    return [(text, 3 + len(text) * 7 if text[0] != "<" else 1, at >= first_trained) for at, text in enumerate(texts)]
+
+
+class FakeDataWorker:
+    """Answers as the data worker does, from `tokens_of`."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.problems: list[dict[str, Any]] = [
+            {"code": "answer_cut", "severity": "warning", "count": 2, "rows": [17, 801], "message": "the answer is cut"}
+        ]
+        self.blocks_launch = False
+        self.error: WorkbenchError | None = None
+
+    async def call(self, method: str, params: dict[str, Any], on_item: OnItem = None) -> Any:
+        self.calls.append((method, params))
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        return getattr(self, f"_{method}")(params)
+
+    def _open(self, params: dict[str, Any]) -> dict[str, Any]:
+        features = {"input": "string", "output": "string"}
+        splits = {
+            "train": {"num_rows": NUM_ROWS, "features": features},
+            "test": {"num_rows": 255, "features": features},
+        }
+        return {
+            "sources": [{"path": params["config"]["data"]["path"], "splits": splits}],
+            "split": "train",
+            "num_rows": NUM_ROWS,
+            "format": "prompt_completion",
+            "confidence": 0.98,
+            "columns": {"prompt": "input", "completion": "output"},
+            "template": {"name": "chatml", "source": "model", "hash": "abcd"},
+            "fingerprint": "9f3c12ab77",
+        }
+
+    def _rows(self, params: dict[str, Any]) -> dict[str, Any]:
+        rows = range(params["start"], params["stop"])
+        cells = [
+            {"row": row, "cells": {"input": f"question {row} of the set", "output": f"the answer is {row}"}}
+            for row in rows
+        ]
+        return {"rows": cells, "num_rows": NUM_ROWS}
+
+    def _sample(self, params: dict[str, Any]) -> dict[str, Any]:
+        tokens = tokens_of(params["row"])
+        ids = [identifier for _, identifier, _ in tokens]
+        first = next(at for at, (_, _, trained) in enumerate(tokens) if trained)
+        text = [text for text, _, _ in tokens]
+        return {
+            "row": params["row"],
+            "input_ids": ids,
+            "attention_mask": [1] * len(ids),
+            "labels": [identifier if trained else -100 for _, identifier, trained in tokens],
+            "position_ids": list(range(len(ids))),
+            "tokens": text,
+            "special_ids": SPECIAL_IDS,
+            "spans": [
+                {"start": 0, "end": first, "trained": False, "role": "user", "text": "".join(text[:first])},
+                {"start": first, "end": len(ids), "trained": True, "role": "assistant", "text": "".join(text[first:])},
+            ],
+            "raw": f'{{"input": "question {params["row"]} of the set"}}',
+            "problems": [],
+        }
+
+    def _batch(self, params: dict[str, Any]) -> dict[str, Any]:
+        samples = [self._sample({"row": row}) for row in params["rows"]]
+        longest = max(len(sample["input_ids"]) for sample in samples)
+        fills = {"input_ids": 2, "labels": -100, "attention_mask": 0, "tokens": "", "position_ids": 0}
+        return {
+            name: [[*sample[name], *[fill] * (longest - len(sample[name]))] for sample in samples]
+            for name, fill in fills.items()
+        }
+
+    def _verdict(self, params: dict[str, Any]) -> dict[str, Any]:
+        lengths = [len(tokens_of(row)) for row in range(NUM_ROWS)]
+        return {
+            "num_rows": NUM_ROWS,
+            "num_usable": NUM_ROWS,
+            "num_tokens": sum(lengths),
+            "num_trained_tokens": 5 * NUM_ROWS,
+            "blocks_launch": self.blocks_launch,
+            "problems": self.problems,
+            "lengths": lengths,
+        }
+
+    def _describe_model(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "num_parameters": 134_515_008,
+            "hidden_size": 576,
+            "num_layers": 30,
+            "intermediate_size": 1536,
+            "vocab_size": 49152,
+            "num_attention_heads": 9,
+            "num_key_value_heads": 3,
+            "head_dim": 64,
+            "is_tied": True,
+            "max_position_embeddings": 8192,
+        }
+
+    async def close(self) -> None:
+        self.calls.append(("close", {}))
+
+
+class FakeChatWorker:
+    """Answers every question with its last words, a piece at a time."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.has_template = True
+        self.load_error: WorkbenchError | None = None
+        self.is_endless = False
+
+    async def call(self, method: str, params: dict[str, Any], on_item: OnItem = None) -> Any:
+        self.calls.append((method, params))
+        return await getattr(self, f"_{method}")(params, on_item)
+
+    async def _load(self, params: dict[str, Any], on_item: OnItem) -> dict[str, Any]:
+        if self.load_error is not None:
+            raise self.load_error
+        return {
+            "name": params["model"],
+            "num_parameters": 134_515_008,
+            "device": "cpu",
+            "dtype": "float32",
+            "context_length": 8192,
+            "has_template": self.has_template,
+            "defaults": {"temperature": 0.7},
+        }
+
+    async def _generate(self, params: dict[str, Any], on_item: OnItem) -> dict[str, Any]:
+        question = params["messages"][-1]["content"] if "messages" in params else params["prompt"]
+        words = ["You said: ", *(f"{word} " for word in question.split())]
+        assert on_item is not None
+        for word in words:
+            on_item({"candidate": 0, "text": word, "id": 5})
+            await asyncio.sleep(0)
+        if self.is_endless:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise CancelledError("cancelled") from None
+        return {
+            "version": 1,
+            "prompt": f"<|im_start|>user\n{question}",
+            "prompt_ids": [1, 2, 3],
+            "candidates": [{"text": "".join(words), "ids": [5] * len(words), "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 3, "completion_tokens": len(words)},
+            "seconds_to_first_token": 0.125,
+            "tokens_per_second": 50.0,
+            "ignored_knobs": [],
+        }
+
+    async def close(self) -> None:
+        self.calls.append(("close", {}))
+
+
+class FakeMachine:
+    """A machine of 2 cores and 24 GB that does nothing."""
+
+    def __init__(self) -> None:
+        self.reading: MachineReading | None = MachineReading((), 12.0, 24 << 30, 20 << 30, 80 << 30)
+
+    async def start(self) -> None:
+        """Nothing to start."""
+
+    async def close(self) -> None:
+        """Nothing to end."""
+
+
+@dataclass
+class FakeWorld:
+    """All of it, with what was launched."""
+
+    root: Path
+    data: FakeDataWorker = field(default_factory=FakeDataWorker)
+    chat: FakeChatWorker = field(default_factory=FakeChatWorker)
+    machine: FakeMachine = field(default_factory=FakeMachine)
+    launched: list[Resolved] = field(default_factory=list)
+    start_error: WorkbenchError | None = None
+
+    def start_run(self, resolved: Resolved) -> RunLayout:
+        if self.start_error is not None:
+            raise self.start_error
+        self.launched.append(resolved)
+        return create(resolved.config.name, dump_toml(resolved.config.model_dump()), {}, root=self.root)
+
+    @property
+    def services(self) -> Services:
+        return Services(self.data, self.chat, self.machine, self.start_run)

@@ -1,0 +1,100 @@
+"""The app as a whole: modes, help, leaving, small terminals, the user's keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from textual.widgets import Static
+
+from tui_trainer.errors import ConfigurationError
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.tui.app import WorkbenchApp
+from tui_trainer.tui.keymap import key_groups, read_keymap
+from tui_trainer.tui.screens.help import HelpScreen
+
+from .fakes import FakeWorld
+from .waiting import wait_until
+
+MakeApp = Callable[..., WorkbenchApp]
+
+
+async def test_digits_change_the_mode_but_not_while_typing(make_app: MakeApp) -> None:
+    app = make_app("data")
+    async with app.run_test(size=(80, 24)) as pilot:
+        for key, mode in (("3", "train"), ("5", "runs"), ("4", "chat")):
+            await pilot.press(key)
+            await wait_until(pilot, lambda mode=mode: app.current_mode == mode)  # type: ignore[misc]
+        await pilot.press("5")
+        await pilot.pause()
+        assert app.current_mode == "chat"
+        await pilot.press("escape", "5")
+        await wait_until(pilot, lambda: app.current_mode == "runs")
+
+
+async def test_help_lists_the_keys_of_the_screen(make_app: MakeApp) -> None:
+    app = make_app("train")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("question_mark")
+        await wait_until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        text = "\n".join(str(static.render()) for static in app.screen.query(Static))
+        assert "Stop the run: save first, or at once" in text
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: not isinstance(app.screen, HelpScreen))
+
+
+async def test_leaving_closes_the_workers_and_says_that_the_run_goes_on(
+    make_app: MakeApp, run: RunLayout, world: FakeWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("q")
+        await pilot.pause()
+    assert ("close", {}) in world.data.calls
+    assert ("close", {}) in world.chat.calls
+    assert f"{run.id} goes on" in capsys.readouterr().err
+
+
+async def test_a_terminal_that_is_too_small_is_told_of(make_app: MakeApp) -> None:
+    app = make_app("data")
+    async with app.run_test(size=(40, 10)) as pilot:
+        note = app.screen.query_one("#too-small", Static)
+        await wait_until(pilot, lambda: note.display and note.size.height > 0)
+        assert "40x10" in str(note.render())
+        await pilot.resize_terminal(80, 24)
+        await wait_until(pilot, lambda: not note.display)
+
+
+def test_every_key_has_an_id_and_a_tooltip() -> None:
+    bindings = [binding for _, own in key_groups() for binding in own]
+    assert len(bindings) > 80
+    assert [binding for binding in bindings if not binding.id or not binding.tooltip] == []
+
+
+def test_ids_of_keys_are_unique() -> None:
+    identifiers = [binding.id for _, own in key_groups() for binding in own]
+    assert sorted(identifiers, key=str) == sorted(set(identifiers), key=str)
+
+
+def _write_keymap(tmp_path: Path, text: str) -> None:
+    folder = tmp_path / "home" / "config"
+    folder.mkdir(parents=True)
+    (folder / "keys.toml").write_text(text, "utf-8")
+
+
+async def test_the_user_can_take_another_key(make_app: MakeApp, tmp_path: Path) -> None:
+    _write_keymap(tmp_path, 'mode-runs = "f5"\n')
+    app = make_app("data")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("5")
+        await pilot.pause()
+        assert app.current_mode == "data"
+        await pilot.press("f5")
+        await wait_until(pilot, lambda: app.current_mode == "runs")
+
+
+def test_a_key_file_that_names_no_key_is_refused(tmp_path: Path) -> None:
+    _write_keymap(tmp_path, 'mode-rnus = "f5"\n')
+    with pytest.raises(ConfigurationError, match=r"keys.toml:1: mode-rnus: is no key"):
+        read_keymap()

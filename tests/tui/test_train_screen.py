@@ -1,0 +1,129 @@
+"""The Train screen: follows a run's files and steers it through its mailbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from textual.widgets import Static
+
+from tui_trainer.runs.control import pending
+from tui_trainer.runs.events import Alert, StepMetrics
+from tui_trainer.runs.journal import JournalWriter
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.tui.app import WorkbenchApp
+from tui_trainer.tui.screens.train import parse_rate
+from tui_trainer.tui.widgets.chart import Chart
+from tui_trainer.tui.widgets.event_list import EventList
+from tui_trainer.tui.widgets.log_pane import LogPane, clean_line
+
+from .waiting import wait_until
+
+MakeApp = Callable[..., WorkbenchApp]
+
+
+def _numbers(app: WorkbenchApp) -> str:
+    return str(app.screen.query_one("#numbers", Static).render())
+
+
+async def test_a_run_shows_where_it_is(make_app: MakeApp, run: RunLayout) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: "1\u202f204/5\u202f000" in _numbers(app))
+        loss = app.screen.query_one("#plot-loss", Chart)
+        assert loss.plot.curves[0].series.num_samples == 1204
+        assert {mark.glyph for mark in loss.plot.marks} == {"◆", "▾"}
+
+
+async def test_new_steps_show_and_an_idle_run_draws_nothing(make_app: MakeApp, run: RunLayout) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: "1\u202f204" in _numbers(app))
+        with JournalWriter(run.events) as journal:
+            journal.write(StepMetrics(step=1205, loss=0.5, learning_rate=1e-4))
+            journal.write(Alert(step=1205, kind="nan", message="the loss is NaN"))
+        await wait_until(pilot, lambda: "1\u202f205" in _numbers(app))
+        events = app.screen.query_one(EventList)
+        assert "the loss is NaN" in "".join(text for text, _ in events.line_parts(0))
+
+
+@pytest.mark.parametrize(("key", "command"), [("s", "save"), ("v", "eval"), ("a", "sample"), ("space", "pause")])
+async def test_keys_put_commands_into_the_mailbox(make_app: MakeApp, run: RunLayout, key: str, command: str) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: "running" in _numbers(app))
+        await pilot.press(key)
+        assert [sent.name for sent in pending(run)] == [command]
+
+
+async def test_a_new_learning_rate_is_asked_for_and_sent(make_app: MakeApp, run: RunLayout) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: "running" in _numbers(app))
+        await pilot.press("l", *"abc", "enter")
+        await pilot.pause()
+        assert pending(run) == []
+        await pilot.press("ctrl+a", "ctrl+k", *"1e-5", "enter")
+        await pilot.pause()
+        assert [sent.arguments for sent in pending(run)] == [{"learning_rate": 1e-5}]
+
+
+async def test_commands_are_not_sent_to_a_run_that_is_over(make_app: MakeApp, finished_run: RunLayout) -> None:
+    app = make_app("train", finished_run)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: "finished" in _numbers(app))
+        await pilot.press("s")
+        assert pending(finished_run) == []
+
+
+async def test_the_cursor_reads_values(make_app: MakeApp, run: RunLayout) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: "running" in _numbers(app))
+        await pilot.press("left", "left", "left")
+        chart = app.screen.query_one("#plot-loss", Chart)
+        assert chart.plot.cursor is not None
+        assert " at 1\u202f1" in chart.plot.note
+        await pilot.press("right", "right", "right", "right")
+        assert chart.plot.cursor is None
+
+
+async def test_zoom_shows_each_plot_alone_and_then_all(make_app: MakeApp, run: RunLayout) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: "running" in _numbers(app))
+        counts = []
+        for _ in range(5):
+            await pilot.press("z")
+            await pilot.pause()
+            counts.append(sum(chart.display for chart in app.screen.query(Chart)))
+        assert counts == [1, 1, 1, 1, 4]
+
+
+async def test_the_log_is_followed(make_app: MakeApp, run: RunLayout) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("w")
+        log = app.screen.query_one("#log", LogPane)
+        await wait_until(pilot, lambda: log.num_lines == 50)
+        with run.train_log.open("a") as file:
+            file.write("\x1b[31mRuntimeError: bad\x1b[0m\n")
+        await wait_until(pilot, lambda: log.num_lines == 51)
+        assert log.line_parts(50) == ((" RuntimeError: bad", "list--bad"),)
+        assert log.cursor == 50
+
+
+def test_a_progress_bar_in_the_log_shows_its_last_state() -> None:
+    assert clean_line(b" 10%|#\r 50%|#####\r100%|##########") == "100%|##########"
+    assert clean_line(b"\x1b]0;title\x07plain \x9b text") == "plain \ufffd text"
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("x0.5", "x0.5"), ("*2", "x2")])
+def test_rates_and_factors(text: str, value: object) -> None:
+    assert parse_rate(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "fast", "-1", "0", "11", "x0", "x1000"])
+def test_rates_out_of_range(text: str) -> None:
+    with pytest.raises(ValueError, match=r"number|above 0"):
+        parse_rate(text)
