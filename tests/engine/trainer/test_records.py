@@ -95,7 +95,7 @@ def test_exact_match_counts_right_answers(tiny: Any) -> None:
     quiz = run.trainer._tools.quiz
     prompts = [[65, 66, 67], [1, 2], [200, 201, 202, 203, 204]]
     run.model.eval()
-    answers = quiz._greedy(run.model, prompts)
+    answers = [answer.text for answer in quiz._greedy(run.model, prompts)]
     quiz.references = [Reference(ids, answer) for ids, answer in zip(prompts, answers, strict=True)]
     assert quiz.exact_match(run.model) == 1.0
     quiz.references[0] = Reference(prompts[0], answers[0] + "!")

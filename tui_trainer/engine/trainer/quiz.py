@@ -5,15 +5,17 @@ Called by `engine.trainer.trainer` on all ranks; rank 0 writes the answers to th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from tui_trainer.config.sampling import SamplingConfig
-from tui_trainer.engine.trainer.evaluation import greedy_answers, prompt_ids
-from tui_trainer.engine.trainer.journal import EventLog
+from tui_trainer.config.sampling import GREEDY_BELOW, SamplingParams
+from tui_trainer.config.schema import RunConfig
+from tui_trainer.engine.generate.batch import generate_batch
+from tui_trainer.engine.generate.engine import Engine
+from tui_trainer.engine.generate.prompt import Prompter, RunHabits
 from tui_trainer.engine.trainer.mailbox import Group
 from tui_trainer.runs.events import Sample
 
@@ -34,72 +36,108 @@ class Reference:
     answer: str
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the model said to a prompt."""
+
+    text: str
+    finish_reason: str | None
+
+
 class Quiz:
     """The questions of one run.
 
     Args:
-        knobs: the section `[sampling]`.
+        config: the configuration: `[sampling]`, and how prompts are rendered.
+        tokenizer: its tokenizer.
         references: held-out rows to compare answers with.
-        tokenizer: with the chat template of the run.
         stop_token_ids: tokens that end an answer.
-        template_kwargs: variables for the chat template.
-        events: where answers are written.
+        context_length: most tokens of prompt and answer together, None if unknown.
         group: the ranks, which share the references between them.
-        batch_size: questions answered at once.
         is_sharded: whether the weights are spread over the ranks, so that all have to answer every question together.
     """
 
     def __init__(
         self,
-        knobs: SamplingConfig,
-        references: Sequence[Reference],
+        config: RunConfig,
         tokenizer: PreTrainedTokenizerBase,
+        references: Sequence[Reference],
         *,
         stop_token_ids: Sequence[int],
-        template_kwargs: dict[str, Any],
-        events: EventLog,
+        context_length: int | None,
         group: Group,
-        batch_size: int,
         is_sharded: bool,
     ) -> None:
-        self.prompts = list(knobs.prompts)
+        self.prompts = list(config.sampling.prompts)
         self.references = list(references)
-        self._knobs = knobs
+        self._knobs = config.sampling
+        self._seed = config.training.seed
+        self._batch_size = config.training.per_device_eval_batch_size
         self._tokenizer = tokenizer
         self._stop_token_ids = list(stop_token_ids)
-        self._template_kwargs = template_kwargs
-        self._events = events
+        self._context_length = context_length
         self._group = group
-        self._batch_size = batch_size
         self._is_sharded = is_sharded
-        self._max_tokens = knobs.max_tokens or _LONGEST
+        self._max_tokens = config.sampling.max_tokens or _LONGEST
+        habits = RunHabits(
+            config.data.template, config.data.template_kwargs, config.sampling.system or config.data.system
+        )
+        self._prompter = Prompter(tokenizer, habits)
 
-    def exact_match(self, model: PreTrainedModel) -> float:
+    def exact_match(self, model: Any) -> float:
         """Share of the references that a greedy answer equals, spaces around it aside; the same on all ranks."""
         own = self.references if self._is_sharded else self.references[self._group.rank :: self._group.size]
         answers = self._greedy(model, [reference.prompt_ids for reference in own])
         num_right = sum(
-            answer.strip() == reference.answer.strip() for answer, reference in zip(answers, own, strict=True)
+            answer.text.strip() == reference.answer.strip() for answer, reference in zip(answers, own, strict=True)
         )
         num_right_all, num_all = self._group.sum([num_right, len(own)])
         return num_right_all / num_all if num_all else float("nan")
 
-    def write_samples(self, model: PreTrainedModel, step: int) -> None:
-        """Answer the prompts with the knobs of the run."""
+    def samples(self, model: Any, step: int) -> Iterator[Sample]:
+        """The answers to the prompts with the knobs of the run; none on ranks that need not compute them."""
         if not self.prompts or not (self._is_sharded or self._group.is_first):
             return
-        ids = [
-            prompt_ids(self._tokenizer, prompt, self._knobs.system, self._template_kwargs) for prompt in self.prompts
-        ]
-        for prompt, answer in zip(self.prompts, self._greedy(model, ids), strict=True):
-            self._events.write(Sample(step=step, prompt=prompt, text=answer))
+        ids = [self._prompt_ids(prompt) for prompt in self.prompts]
+        answer: Callable[[Any, Sequence[Sequence[int]]], list[Answer]]
+        answer = self._greedy if _is_plainly_greedy(self._knobs) else self._sampled
+        for prompt, found in zip(self.prompts, answer(model, ids), strict=True):
+            yield Sample(
+                step=step, prompt=prompt, text=found.text, knobs=_shown(self._knobs), finish_reason=found.finish_reason
+            )
 
-    def _greedy(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[str]:
-        return greedy_answers(
-            model,
-            self._tokenizer,
-            prompts,
-            stop_token_ids=self._stop_token_ids,
-            max_tokens=self._max_tokens,
-            batch_size=self._batch_size,
+    def _prompt_ids(self, prompt: str) -> Sequence[int]:
+        if self._prompter.template is None:
+            return self._prompter.from_text(prompt).ids
+        return self._prompter.from_messages([{"role": "user", "content": prompt}]).ids
+
+    def _greedy(self, model: Any, prompts: Sequence[Sequence[int]]) -> list[Answer]:
+        """Several prompts at a time."""
+        answers = generate_batch(
+            model, self._tokenizer, prompts, self._max_tokens, self._stop_token_ids, batch_size=self._batch_size
         )
+        return [
+            Answer(
+                str(self._tokenizer.decode(ids, skip_special_tokens=True)),
+                "stop" if len(ids) < self._max_tokens else "length",
+            )
+            for ids in answers
+        ]
+
+    def _sampled(self, model: Any, prompts: Sequence[Sequence[int]]) -> list[Answer]:
+        engine = Engine(model, self._tokenizer, self._stop_token_ids, self._context_length)
+        best = [engine.generate(ids, self._knobs, seed=self._seed)[0] for ids in prompts]
+        return [Answer(candidate.text, candidate.finish_reason) for candidate in best]
+
+
+def _is_plainly_greedy(knobs: SamplingParams) -> bool:
+    """Whether nothing but the temperature decides about the next token."""
+    others = _shown(knobs).keys() - {"temperature", "max_tokens", "top_p", "top_k", "min_p", "seed"}
+    return knobs.temperature < GREEDY_BELOW and not others
+
+
+def _shown(knobs: SamplingParams) -> dict[str, Any]:
+    """The knobs that are not at their default."""
+    own = knobs.model_dump(mode="json", include=set(SamplingParams.model_fields))
+    default = SamplingParams().model_dump(mode="json")
+    return {name: value for name, value in own.items() if value != default[name]}

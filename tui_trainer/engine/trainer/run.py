@@ -100,6 +100,7 @@ def make_trainer(
     mailbox = Mailbox(layout, group, termination, ignore_before=started if events.attempt else 0.0)
     tools = RunTools(
         layout=layout,
+        events=events,
         group=group,
         mailbox=mailbox,
         steering=Steering(mailbox, events),
@@ -108,14 +109,12 @@ def make_trainer(
         ),
         watch=LossWatch(events, is_deferred=arguments.device.type != "cpu"),
         quiz=Quiz(
-            config.sampling,
-            data.eval_references,
+            config,
             tokenizer,
+            data.eval_references,
             stop_token_ids=stops,
-            template_kwargs=config.data.template_kwargs,
-            events=events,
+            context_length=getattr(base.config.get_text_config(), "max_position_embeddings", None),
             group=group,
-            batch_size=arguments.per_device_eval_batch_size,
             is_sharded=_is_sharded(config),
         ),
     )

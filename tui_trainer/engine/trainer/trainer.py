@@ -24,6 +24,7 @@ from tui_trainer.engine.trainer.checkpoint import Checkpoints, Score
 from tui_trainer.engine.trainer.evaluation import eval_batches, untouched_randomness
 from tui_trainer.engine.trainer.failures import NotANumberError
 from tui_trainer.engine.trainer.flat import IGNORED
+from tui_trainer.engine.trainer.journal import EventLog
 from tui_trainer.engine.trainer.mailbox import Group, Mailbox
 from tui_trainer.engine.trainer.quiz import Quiz
 from tui_trainer.engine.trainer.steering import Steering
@@ -40,6 +41,7 @@ class RunTools:
 
     Attributes:
         layout: the run directory.
+        events: where rank 0 writes what happens.
         group: the ranks.
         mailbox: where commands come from.
         steering: what carries them out.
@@ -49,6 +51,7 @@ class RunTools:
     """
 
     layout: RunLayout
+    events: EventLog
     group: Group
     mailbox: Mailbox
     steering: Steering
@@ -177,7 +180,7 @@ class RunTrainer(Trainer):
                 metrics["eval_loss"] = self._eval_loss()
             if self._tools.quiz.references:
                 metrics["eval_exact_match"] = self._tools.quiz.exact_match(self.trained)
-            self._tools.quiz.write_samples(self.trained, self.state.global_step)
+            self._write_samples()
         metrics["eval_seconds"] = round(time.monotonic() - started, 3)
         self._last_metrics = self.state.global_step, metrics
         self.log(metrics)
@@ -188,7 +191,11 @@ class RunTrainer(Trainer):
         """Answer the fixed prompts now; called by all ranks."""
         self.trained.eval()
         with untouched_randomness():
-            self._tools.quiz.write_samples(self.trained, self.state.global_step)
+            self._write_samples()
+
+    def _write_samples(self) -> None:
+        for sample in self._tools.quiz.samples(self.trained, self.state.global_step):
+            self._tools.events.write(sample)
 
     @torch.no_grad()
     def _eval_loss(self) -> float:
