@@ -19,7 +19,7 @@ from tui_trainer.engine.generate.candidates import Candidate, FinishReason, Toke
 from tui_trainer.engine.generate.detokenize import Detokenizer
 from tui_trainer.engine.generate.logprobs import logprobs_of, score
 from tui_trainer.engine.generate.runner import Rows, Runner
-from tui_trainer.engine.generate.sampling import Sampler
+from tui_trainer.engine.generate.sampling import Sampler, is_greedy
 from tui_trainer.errors import CancelledError, UsageError
 
 _WITHOUT_CONTEXT = 4096
@@ -46,6 +46,7 @@ class Engine:
         self.tokenizer = tokenizer
         self.stop_token_ids = frozenset(stop_token_ids)
         self.context_length = context_length
+        self.vocab_size = int(model.get_input_embeddings().weight.shape[0])
         self.runner = Runner(model)
 
     def forget(self) -> None:
@@ -71,7 +72,7 @@ class Engine:
             continues_text: the answer goes on with the prompt's text rather than beginning a text of its own.
 
         Raises:
-            UsageError: the prompt is empty or does not leave room for a single token.
+            UsageError: the prompt is empty, has tokens that the model does not know, or leaves no room for an answer.
         """
         return Generation(self, list(prompt_ids), params, is_cancelled, seed, continues_text)
 
@@ -104,10 +105,15 @@ class Engine:
         """How many tokens the answer may have.
 
         Raises:
-            UsageError: the prompt is empty, or leaves no room.
+            UsageError: as `stream`.
         """
         if not prompt_ids:
             raise UsageError("the prompt is empty", remedy="Write something, or give the model a system message.")
+        if (largest := max([*prompt_ids, *params.stop_token_ids])) >= self.vocab_size:
+            raise UsageError(
+                f"token {largest} does not exist: the model knows {self.vocab_size} tokens",
+                remedy="The tokenizer has to be the model's own, and stop_token_ids among its ids.",
+            )
         if self.context_length is None:
             return params.max_tokens or _WITHOUT_CONTEXT
         room = self.context_length - len(prompt_ids)
@@ -148,6 +154,11 @@ class Generation:
         self._context = prompt_ids[-8:] if continues_text else []
         self._stop = set(params.stop_token_ids) | (set() if params.ignore_eos else engine.stop_token_ids)
         self._all = [Candidate(index) for index in range(params.best_of or params.n)]
+
+    @property
+    def uses_seed(self) -> bool:
+        """Whether the answers depend on the seed."""
+        return not self._params.use_beam_search and not is_greedy(self._params)
 
     @property
     def candidates(self) -> list[Candidate]:

@@ -80,7 +80,7 @@ def resolve_knobs(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> ResolvedKn
     params = SamplingParams.model_validate(values)
     if problems := contradictions(params):
         raise ConfigurationError.of(problems)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if 0 < params.temperature < LOWEST_TEMPERATURE and not is_greedy(params):
         notes = (f"temperature {params.temperature:g} counts as {LOWEST_TEMPERATURE:g}",)
     return ResolvedKnobs(params, sources, _ignored(params, sources), notes)
@@ -116,6 +116,8 @@ def contradictions(params: SamplingParams) -> list[Problem]:
         problems.append(Problem("best_of", f"is {params.best_of}, and n = {params.n} answers are wanted of them"))
     if params.max_tokens is not None and params.min_tokens > params.max_tokens:
         problems.append(Problem("min_tokens", f"is {params.min_tokens}, above max_tokens = {params.max_tokens}"))
+    if "" in params.stop:
+        problems.append(Problem("stop", "has an empty text, which would end every answer at once"))
     if params.use_beam_search:
         if params.n > params.beam_width:
             problems.append(Problem("beam_width", f"is {params.beam_width}, and n = {params.n} answers are wanted"))

@@ -164,6 +164,11 @@ def available_memory() -> int | None:
     return min(machine, max(limit - used, 0))
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can still be had on a device; None if unknown."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else available_memory()
+
+
 def local_rank() -> int:
     """This process's number on its machine, as the launcher says."""
     return int(os.environ.get("LOCAL_RANK", "0"))
