@@ -30,16 +30,22 @@ _LISTS = (
 
 def key_groups() -> Iterator[tuple[str, list[Binding]]]:
     """Every place that has keys of its own, with them."""
-    screens = ((title, f"tui_trainer.tui.screens.{name}", f"{title}Screen") for _, name, title in MODES)
-    for heading, module, name in (*_SHARED, *screens, *_LISTS):
-        yield heading, own_bindings(getattr(import_module(module), name))
+    from tui_trainer.tui.screens.base import WorkbenchScreen
+
+    for heading, module, name in _SHARED:
+        yield heading, _bindings_of(getattr(import_module(module), name))
+    for _, name, title in MODES:
+        screen = getattr(import_module(f"tui_trainer.tui.screens.{name}"), f"{title}Screen")
+        parts = [part for part in screen.__mro__ if issubclass(part, WorkbenchScreen) and part is not WorkbenchScreen]
+        yield title, [binding for part in parts for binding in _bindings_of(part)]
+    for heading, module, name in _LISTS:
+        yield heading, _bindings_of(getattr(import_module(module), name))
 
 
-def own_bindings(owner: type[DOMNode]) -> list[Binding]:
-    """The bindings that a class declares itself."""
-    declared = owner.__dict__.get("BINDINGS", [])
+def _bindings_of(owner: type[DOMNode]) -> list[Binding]:
+    """The bindings that a class declares itself, one for each id."""
     by_id: dict[str | None, Binding] = {}
-    for _, binding in BindingsMap(declared):
+    for _, binding in BindingsMap(owner.__dict__.get("BINDINGS", [])):
         known = by_id.get(binding.id)
         by_id[binding.id] = replace(binding, key=f"{known.key},{binding.key}") if known else binding
     return list(by_id.values())

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import on, work
+from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from tui_trainer.errors import Problem, WorkbenchError
-from tui_trainer.runs.layout import RunLayout
+from tui_trainer.errors import Problem
 from tui_trainer.text import safe, safe_line
-from tui_trainer.tui.screens.editing import LORA_KEY, EditingScreen, about, draft_field
-from tui_trainer.tui.widgets.ask import AskText, Confirm, Pick
+from tui_trainer.tui.screens.editing import LORA_KEY, about, draft_field
+from tui_trainer.tui.screens.filing import FilingScreen
+from tui_trainer.tui.screens.launching import LaunchingScreen
 from tui_trainer.tui.widgets.chart import Chart, Curve, Plot
 from tui_trainer.tui.widgets.cursor_list import CursorList
 from tui_trainer.tui.widgets.field_list import Field, FieldList
@@ -33,7 +30,7 @@ CHANGED = "Changed"
 """The group of all fields that do not have their default."""
 
 
-class ArgsScreen(EditingScreen):
+class ArgsScreen(FilingScreen, LaunchingScreen):
     """Groups, fields, and what follows from them."""
 
     CSS_PATH = "args.tcss"
@@ -45,31 +42,13 @@ class ArgsScreen(EditingScreen):
         "choices, backspace gives a field back to the layer below. A wrong value is refused on the spot."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("L", "launch", "Launch", id="args-launch", tooltip="Check everything and launch the run"),
-        Binding("P", "preset", "Preset", id="args-preset", tooltip="Begin with a preset"),
         Binding("slash", "search", "Search", key_display="/", id="args-search", tooltip="Find a field by name or help"),
         Binding("c", "changed", "Changed", id="args-changed", tooltip="Only fields that differ from their defaults"),
-        Binding("p", "preview", "Command", id="args-preview", tooltip="The command and the file that would run"),
-        Binding("s", "save", "Save", id="args-save", tooltip="Save the configuration as a file"),
         Binding("u", "undo", "Undo", id="args-undo", tooltip="Take back the last change"),
         Binding("e", "problem", "Problem", show=False, id="args-problem", tooltip="To the field of the next problem"),
         Binding("x", "expert", "Expert", show=False, id="args-expert", tooltip="Show or hide fields for experts"),
         Binding("n", "edit_name", "Name", show=False, id="args-name", tooltip="Name the run"),
     ]
-
-    class RunLaunched(Message):
-        """A supervisor holds the new run."""
-
-        def __init__(self, layout: RunLayout) -> None:
-            super().__init__()
-            self.layout = layout
-
-    class LaunchFailed(Message):
-        """The run could not be started."""
-
-        def __init__(self, error: WorkbenchError) -> None:
-            super().__init__()
-            self.error = error
 
     def compose_body(self) -> Iterable[Widget]:
         """Groups, fields, help and consequences."""
@@ -97,8 +76,6 @@ class ArgsScreen(EditingScreen):
         self._group = ""
         self._query = ""
         self._is_expert = False
-        self._problems: list[Problem] = []
-        self._is_launching = False
         self.session.draft_changed.subscribe(self, lambda _: self._show_all())
         self.session.dataset.changed.subscribe(self, lambda _: self._show_consequences())
         self.session.dataset.open(self.session.draft.config)
@@ -133,7 +110,7 @@ class ArgsScreen(EditingScreen):
     def _show_fields(self) -> None:
         from tui_trainer.config.catalogue import catalogue
 
-        problems = frozenset(key for problem in self._problems for key in (problem.keys or (problem.key,)))
+        problems = frozenset(key for problem in self.problems for key in (problem.keys or (problem.key,)))
         knobs = [
             knob for key, knob in catalogue().items() if not key.startswith("data.sources.") and self._is_shown(knob)
         ]
@@ -177,7 +154,7 @@ class ArgsScreen(EditingScreen):
         config, dataset = self.session.draft.config, self.session.dataset.state
         reading = self.session.services.machine.reading
         result = consequences(config, dataset, reading)
-        self._problems = check_config(config, result.facts)
+        self.problems = check_config(config, result.facts)
         table = [
             Content.assemble((f"{name:<15} ", "$text-muted"), (safe_line(value), "$text"))
             for name, value in lines(config, result, dataset, reading)
@@ -202,11 +179,11 @@ class ArgsScreen(EditingScreen):
                 (safe_line(f"{problem.key}: {problem.message}"), ""),
                 (safe_line(f"; {problem.remedy}") if problem.remedy else "", "$text-muted"),
             )
-            for problem in self._problems[:4]
+            for problem in self.problems[:4]
         ]
-        if len(self._problems) > len(lines):
+        if len(self.problems) > len(lines):
             lines.append(
-                Content.styled(f"  and {len(self._problems) - len(lines)} more (e steps through them)", "$text-muted")
+                Content.styled(f"  and {len(self.problems) - len(lines)} more (e steps through them)", "$text-muted")
             )
         pane = self.query_one("#problems", Static)
         pane.display = bool(lines)
@@ -274,13 +251,17 @@ class ArgsScreen(EditingScreen):
 
     def action_problem(self) -> None:
         """Go to the field of the first problem, then the next."""
-        if not self._problems:
+        if not self.problems:
             self.say("no problems")
             return
-        keys = [problem.keys[0] if problem.keys else problem.key for problem in self._problems]
+        keys = [problem.keys[0] if problem.keys else problem.key for problem in self.problems]
         current = self.query_one("#fields", FieldList).field
         at = keys.index(current.key) + 1 if current and current.key in keys else 0
         self._go_to(keys[at % len(keys)])
+
+    def show_problem(self, problem: Problem) -> None:
+        """Go to the field that mends a problem."""
+        self._go_to(problem.keys[0] if problem.keys else problem.key)
 
     def _go_to(self, key: str) -> None:
         from tui_trainer.config.catalogue import catalogue
@@ -292,125 +273,3 @@ class ArgsScreen(EditingScreen):
         fields = self.query_one("#fields", FieldList)
         fields.go_to(key)
         fields.focus()
-
-    def action_preset(self) -> None:
-        """Begin with a preset."""
-        from tui_trainer.config.presets import list_presets
-
-        options = [(preset.name, preset.name, preset.title) for preset in list_presets()]
-        self.app.push_screen(Pick("Begin with a preset", options, self.session.draft.origin), self._preset_picked)
-
-    def _preset_picked(self, name: str | None) -> None:
-        from tui_trainer.tui.target import draft_from
-
-        if name is None:
-            return
-        try:
-            self.session.set_draft(draft_from(name))
-        except WorkbenchError as error:
-            self.say(str(error), problem=True)
-
-    def action_save(self) -> None:
-        """Save the configuration as a file."""
-        about_file = "A TOML file. `tui-trainer train FILE` runs it without a screen."
-        self.app.push_screen(AskText("Save as", f"{self.session.draft.config.name}.toml", about_file), self._save_to)
-
-    def _save_to(self, name: str | None) -> None:
-        if not name:
-            return
-        path = Path(name).expanduser()
-
-        def write(is_sure: bool | None = True) -> None:
-            if is_sure:
-                self._write(path)
-
-        if path.exists():
-            self.app.push_screen(Confirm(f"{path} is there already", ["It would be replaced."], "replaces it"), write)
-        else:
-            write()
-
-    def _write(self, path: Path) -> None:
-        from tui_trainer.runs.files import write_bytes
-
-        try:
-            write_bytes(path, self.session.draft.to_toml().encode())
-        except OSError as error:
-            self.say(f"{path} cannot be written: {error.strerror}", problem=True)
-        else:
-            self.say(f"saved {path}")
-
-    def action_preview(self) -> None:
-        """Show the command and the file that would run."""
-        from tui_trainer.config.launch import launch_command
-        from tui_trainer.tui.screens.text import TextScreen
-
-        config = self.session.draft.config
-        reading = self.session.services.machine.reading
-        command = launch_command(
-            config,
-            Path("RUN"),
-            num_gpus=len(reading.gpus) if reading else 0,
-            num_cpus=len(os.sched_getaffinity(0)),
-        )
-        env = "".join(f"{name}={value} " for name, value in command.env.items())
-        file = f"# {config.name}.toml\n{self.session.draft.to_toml()}"
-        text = f"# RUN is the directory of the new run\n{env}{command.display}\n\n{file}"
-        self.app.push_screen(TextScreen("What would run", text))
-
-    def action_launch(self) -> None:
-        """Check, ask where something speaks against it, launch."""
-        if self._is_launching:
-            return
-        errors = [problem for problem in self._problems if problem.severity == "error"]
-        if errors:
-            self.say(f"cannot launch: {errors[0].key}: {errors[0].message}", problem=True)
-            self.action_problem()
-            return
-        dataset = self.session.dataset.state
-        if dataset.error is not None:
-            self.say(f"cannot launch: {dataset.error}", problem=True)
-            return
-        if dataset.verdict is not None and dataset.verdict.get("blocks_launch"):
-            self.say("cannot launch: the data cannot be trained on; screen 1 says why", problem=True)
-            return
-        doubts = [str(problem) for problem in self._problems] + self._data_doubts()
-        if doubts:
-            self.app.push_screen(Confirm("Launch all the same?", doubts, "launches"), self._launch_if)
-        else:
-            self._launch_if(True)
-
-    def _data_doubts(self) -> list[str]:
-        verdict = self.session.dataset.state.verdict
-        if verdict is None:
-            return ["the whole data set is not judged yet"]
-        return [
-            f"data: {problem.get('count')} rows: {problem.get('message') or problem.get('code')}"
-            for problem in verdict.get("problems") or ()
-            if problem.get("severity") in ("error", "warning")
-        ]
-
-    def _launch_if(self, is_sure: bool | None) -> None:
-        if is_sure:
-            self._is_launching = True
-            self.say("launching …")
-            self._start_run()
-
-    @work(thread=True, group="launch", exit_on_error=False)
-    def _start_run(self) -> None:
-        try:
-            layout = self.session.services.start_run(self.session.draft.resolved)
-        except WorkbenchError as error:
-            self.post_message(self.LaunchFailed(error))
-        else:
-            self.post_message(self.RunLaunched(layout))
-
-    @on(RunLaunched)
-    async def _run_launched(self, message: RunLaunched) -> None:
-        self._is_launching = False
-        self.session.run.open(message.layout)
-        await self.run_action("app.go('train')")
-
-    @on(LaunchFailed)
-    def _launch_failed(self, message: LaunchFailed) -> None:
-        self._is_launching = False
-        self.say(f"not launched: {message.error}", problem=True)

@@ -22,7 +22,8 @@ from tui_trainer.tui.feeds.dataset import progress_text
 from tui_trainer.tui.screens.base import WorkbenchScreen
 from tui_trainer.tui.screens.editing import about
 from tui_trainer.tui.widgets.ask import AskText, Pick
-from tui_trainer.tui.widgets.field_list import Field, FieldList
+from tui_trainer.tui.widgets.field_list import FieldList
+from tui_trainer.tui.widgets.knob_list import KnobList, parse
 from tui_trainer.tui.widgets.transcript import Entry, Transcript
 
 _REFRESH_SECONDS = 0.08
@@ -68,7 +69,7 @@ class ChatScreen(WorkbenchScreen):
                 yield Static("", id="model", markup=False)
                 yield Transcript(id="transcript")
                 yield Input(placeholder="say something; enter sends, esc leaves", id="line", compact=True)
-            knobs = FieldList(id="knobs")
+            knobs = KnobList(id="knobs")
             knobs.border_title = "Knobs"
             yield knobs
 
@@ -77,12 +78,12 @@ class ChatScreen(WorkbenchScreen):
         self._model = ""
         self._loaded: dict[str, Any] = {}
         self._system: str | None = None
-        self._typed: dict[str, Any] = {}
         self._answering: Worker[None] | None = None
         self._last: dict[str, Any] = {}
         super().on_mount()
+        sampling = self.session.draft.config.sampling.model_dump(exclude_unset=True)
+        self.query_one(KnobList).set_defaults(sampling, "preset")
         self._choose_model(self._first_model())
-        self._show_knobs()
         self.query_one("#line").focus()
 
     def main_pane(self) -> Widget:
@@ -142,73 +143,26 @@ class ChatScreen(WorkbenchScreen):
         if reference == self._model:
             self._loaded = loaded
             self._show_model(loaded_note(loaded))
-            self._show_knobs()
+            self.query_one(KnobList).set_defaults(loaded.get("defaults") or {}, "model")
         return bool(self._loaded)
 
     # The knobs
 
-    def _show_knobs(self) -> None:
-        from tui_trainer.config.catalogue import knobs_of, shown
-        from tui_trainer.config.sampling import SamplingParams
-
-        defaults = self._defaults()
-        fields = []
-        for knob in knobs_of(SamplingParams):
-            typed = knob.name in self._typed
-            value = self._typed.get(knob.name, defaults.get(knob.name, knob.default))
-            layer = "typed" if typed else "model" if knob.name in defaults else "default"
-            text = "" if value is None or value == [] else value if isinstance(value, str) else shown(value)
-            ignored = knob.name in self._ignored()
-            fields.append(Field(knob.name, knob.name, text, layer, knob.kind, knob.choices, is_ignored=ignored))
-        self.query_one("#knobs", FieldList).show(fields)
-
-    def _defaults(self) -> dict[str, Any]:
-        """What the model asks for, below that what the configuration says."""
-        sampling = self.session.draft.config.sampling.model_dump(exclude_unset=True)
-        own = self._loaded.get("defaults")
-        return {**sampling, **(own if isinstance(own, dict) else {})}
-
-    def _ignored(self) -> set[str]:
-        return set(self._last.get("ignored_knobs") or ())
-
-    def params(self) -> dict[str, Any]:
-        """The knobs that go with the next question."""
-        from tui_trainer.config.sampling import SamplingParams
-
-        values = {**self._defaults(), **self._typed}
-        return {name: value for name, value in values.items() if name in SamplingParams.model_fields}
-
-    @on(FieldList.ValueTyped)
-    def _knob_typed(self, message: FieldList.ValueTyped) -> None:
+    @on(FieldList.EditRequested)
+    def _edit_knob(self, message: FieldList.EditRequested) -> None:
         message.stop()
-        if isinstance(message, FieldList.EditRequested):
-            self._edit_knob(message.key, message.text)
-        elif isinstance(message, FieldList.ResetRequested):
-            self._typed.pop(message.key, None)
-            self._show_knobs()
-        else:
-            self._set_knob(message.key, message.text)
-
-    def _edit_knob(self, name: str, text: str) -> None:
-        from tui_trainer.config.catalogue import knobs_of, parse_text
-        from tui_trainer.config.sampling import SamplingParams
-
-        knob = next(knob for knob in knobs_of(SamplingParams) if knob.name == name)
+        knobs = self.query_one(KnobList)
+        knob = knobs.knob(message.key)
 
         def take(typed: str | None) -> None:
             if typed is not None:
-                self._set_knob(name, typed)
+                knobs.set_text(knob.name, typed)
 
-        self.app.push_screen(AskText(name, text, about(knob), lambda typed: parse_text(knob, typed)), take)
+        self.app.push_screen(AskText(knob.name, message.text, about(knob), lambda typed: parse(knob, typed)), take)
 
-    def _set_knob(self, name: str, text: str) -> None:
-        from tui_trainer.config.catalogue import knobs_of, parse_text
-        from tui_trainer.config.sampling import SamplingParams
-
-        knob = next(knob for knob in knobs_of(SamplingParams) if knob.name == name)
-        self._typed[name] = parse_text(knob, text)
-        self._last = {}
-        self._show_knobs()
+    def params(self) -> dict[str, Any]:
+        """The knobs that go with the next question."""
+        return self.query_one(KnobList).params()
 
     def action_knobs(self) -> None:
         """To the knobs; on a narrow screen they lie over the transcript."""
@@ -217,8 +171,7 @@ class ChatScreen(WorkbenchScreen):
 
     def action_neutral(self) -> None:
         """Give all knobs back."""
-        self._typed.clear()
-        self._show_knobs()
+        self.query_one(KnobList).neutralise()
         self.say("all knobs are the model's own")
 
     # The conversation
@@ -270,7 +223,7 @@ class ChatScreen(WorkbenchScreen):
         else:
             self._last = answer
             finish(entry, answer, request["params"])
-            self._show_knobs()
+            self.query_one(KnobList).set_ignored(answer.get("ignored_knobs") or ())
         entry.is_streaming = False
         transcript.refresh_last()
 

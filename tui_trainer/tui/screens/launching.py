@@ -1,0 +1,107 @@
+"""Launching a run: checks, doubts, the start itself; the Args screen builds on it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from tui_trainer.errors import Problem, WorkbenchError
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.tui.screens.editing import EditingScreen
+from tui_trainer.tui.session import Session
+from tui_trainer.tui.widgets.ask import Confirm
+
+
+class LaunchingScreen(EditingScreen):
+    """A screen from which the draft can be launched.
+
+    Attributes:
+        problems: what is wrong with the draft, errors first; kept up to date by the screen.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("L", "launch", "Launch", id="args-launch", tooltip="Check everything and launch the run"),
+    ]
+
+    class RunLaunched(Message):
+        """A supervisor holds the new run."""
+
+        def __init__(self, layout: RunLayout) -> None:
+            super().__init__()
+            self.layout = layout
+
+    class LaunchFailed(Message):
+        """The run could not be started."""
+
+        def __init__(self, error: WorkbenchError) -> None:
+            super().__init__()
+            self.error = error
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.problems: list[Problem] = []
+        self._is_launching = False
+
+    def show_problem(self, problem: Problem) -> None:
+        """Bring the field of a problem into view."""
+
+    def action_launch(self) -> None:
+        """Check, ask where something speaks against it, launch."""
+        if self._is_launching:
+            return
+        errors = [problem for problem in self.problems if problem.severity == "error"]
+        if errors:
+            self.say(f"cannot launch: {errors[0].key}: {errors[0].message}", problem=True)
+            self.show_problem(errors[0])
+            return
+        dataset = self.session.dataset.state
+        if dataset.error is not None:
+            self.say(f"cannot launch: {dataset.error}", problem=True)
+            return
+        if dataset.verdict is not None and dataset.verdict.get("blocks_launch"):
+            self.say("cannot launch: the data cannot be trained on; screen 1 says why", problem=True)
+            return
+        doubts = [str(problem) for problem in self.problems] + self._data_doubts()
+        if doubts:
+            self.app.push_screen(Confirm("Launch all the same?", doubts, "launches"), self._launch_if)
+        else:
+            self._launch_if(True)
+
+    def _data_doubts(self) -> list[str]:
+        verdict = self.session.dataset.state.verdict
+        if verdict is None:
+            return ["the whole data set is not judged yet"]
+        return [
+            f"data: {problem.get('count')} rows: {problem.get('message') or problem.get('code')}"
+            for problem in verdict.get("problems") or ()
+            if problem.get("severity") in ("error", "warning")
+        ]
+
+    def _launch_if(self, is_sure: bool | None) -> None:
+        if is_sure:
+            self._is_launching = True
+            self.say("launching …")
+            self._start_run()
+
+    @work(thread=True, group="launch", exit_on_error=False)
+    def _start_run(self) -> None:
+        try:
+            layout = self.session.services.start_run(self.session.draft.resolved)
+        except WorkbenchError as error:
+            self.post_message(self.LaunchFailed(error))
+        else:
+            self.post_message(self.RunLaunched(layout))
+
+    @on(RunLaunched)
+    async def _run_launched(self, message: RunLaunched) -> None:
+        self._is_launching = False
+        self.session.run.open(message.layout)
+        await self.run_action("app.go('train')")
+
+    @on(LaunchFailed)
+    def _launch_failed(self, message: LaunchFailed) -> None:
+        self._is_launching = False
+        self.say(f"not launched: {message.error}", problem=True)
