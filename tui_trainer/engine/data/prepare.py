@@ -1,0 +1,240 @@
+"""Everything a run needs of its data: tokenised once, split into training and evaluation, packed, ready to be collated.
+
+Every rank calls `prepare_data`; one of them does the work while the others wait, then all map the same store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tui_trainer.config.schema import RunConfig
+from tui_trainer.engine.data.building import PART_ROWS, VERDICT, build_store
+from tui_trainer.engine.data.collate import PackedCollator, PaddedCollator, Padding
+from tui_trainer.engine.data.dataset import Examples, PackedExamples
+from tui_trainer.engine.data.fingerprint import fingerprint_of
+from tui_trainer.engine.data.packing import pack
+from tui_trainer.engine.data.pipeline import DataPipeline
+from tui_trainer.engine.data.references import EvalReference, references
+from tui_trainer.engine.data.rowset import OpenedData, Part, RowSet, open_data
+from tui_trainer.engine.data.store import ExampleStore, stores_dir
+from tui_trainer.engine.data.templates.library import find_template
+from tui_trainer.engine.data.tokenizer import TextTokenizer
+from tui_trainer.engine.report import Report, ignore_report
+from tui_trainer.errors import ConfigurationError, DataError, Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_ROWS_KEPT = 20
+
+NUM_REFERENCES = 200
+"""Evaluation rows whose prompts and answers are handed over at most."""
+
+
+@dataclass
+class PreparedData:
+    """The data of a run.
+
+    Attributes:
+        train: the examples or packed rows to train on; map-style, items are dicts of arrays.
+        eval: those to evaluate on, never packed; None if there are none.
+        collator: makes a batch of training items.
+        eval_collator: makes a batch of evaluation items.
+        fingerprint: name of the tokenised rows, the same that the preview shows.
+        num_rows: rows trained on in an epoch; a row of weight 2 counts twice.
+        num_tokens: their tokens.
+        num_trained_tokens: those that count in the loss.
+        is_packed: whether an item holds several examples.
+        summary: what becomes data.json.
+        eval_references: prompts and answers of the first evaluation rows.
+    """
+
+    train: Examples | PackedExamples
+    eval: Examples | None
+    collator: PaddedCollator | PackedCollator
+    eval_collator: PaddedCollator
+    fingerprint: str
+    num_rows: int
+    num_tokens: int
+    num_trained_tokens: int
+    is_packed: bool = False
+    summary: dict[str, Any] = field(default_factory=dict)
+    eval_references: list[EvalReference] = field(default_factory=list)
+
+
+def prepare_data(
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    report: Report = ignore_report,
+    *,
+    stop_token_ids: Iterable[int] = (),
+) -> PreparedData:
+    """Open, tokenise, split and pack the data of a run.
+
+    Args:
+        config: the run.
+        tokenizer: its tokenizer.
+        report: told what is going on; what it raises ends the preparation.
+        stop_token_ids: ids at which generation stops, where they are known.
+
+    Raises:
+        ConfigurationError: a setting does not fit the data.
+        DataError: the data cannot be read, or nothing of it would be trained.
+        MachineError: the hub or the disk.
+    """
+    data = config.data
+    if data.streaming:
+        raise ConfigurationError.of([Problem("data.streaming", "is not supported yet", "set it to false")])
+    text_tokenizer = TextTokenizer.of(tokenizer, config.model.tokenizer_name_or_path or config.model.name_or_path or "")
+    report("opening the data", None, None)
+    opened = open_data(data, config.stage, report=report)
+    pipeline = pipeline_for(config, text_tokenizer, opened, stop_token_ids)
+    folder = stores_dir(data.cache_dir)
+    store = _store(opened.train, pipeline, config, folder, report)
+    eval_store = _store(opened.evaluation, pipeline, config, folder, report) if opened.evaluation else None
+    train, evaluation, held_out = _selected(config, opened, store, eval_store)
+    seed = config.training.seed
+    packed = PackedExamples(train, pack(train.lengths.tolist(), data.max_length, seed)) if data.packing else None
+    padding = Padding.of(data, text_tokenizer.padded_with(data.pad_token))
+    prepared = PreparedData(
+        train=packed or train,
+        eval=evaluation,
+        collator=PackedCollator() if packed else PaddedCollator(padding),
+        eval_collator=PaddedCollator(padding),
+        fingerprint=store.fingerprint,
+        num_rows=len(train),
+        num_tokens=int(train.lengths.sum()),
+        num_trained_tokens=int(store.trained[train.indices].sum()),
+        is_packed=packed is not None,
+        eval_references=references(pipeline, *held_out, NUM_REFERENCES) if held_out else [],
+    )
+    prepared.summary = _summary(config, prepared, pipeline, opened, store)
+    return prepared
+
+
+def pipeline_for(
+    config: RunConfig, tokenizer: TextTokenizer, opened: OpenedData, stop_token_ids: Iterable[int] = ()
+) -> DataPipeline:
+    """The pipeline of a run over its opened data.
+
+    Raises:
+        ConfigurationError: there is no such chat template.
+        DataError: the template is not valid.
+    """
+    name = tokenizer.state.name or "model"
+    variables = {**tokenizer.state.special_tokens, **config.data.template_kwargs}
+    template = find_template(config.data.template, tokenizer.state.chat_template, variables, name)
+    return DataPipeline(config.data, config.stage, tokenizer, template, opened.specs, stop_token_ids)
+
+
+def fingerprint_for(rows: RowSet, pipeline: DataPipeline, config: RunConfig) -> str:
+    """The fingerprint of rows as the run tokenises them."""
+    return fingerprint_of(rows, config.data, config.stage, pipeline.tokenizer, pipeline.template)
+
+
+def _store(rows: RowSet, pipeline: DataPipeline, config: RunConfig, folder: Path, report: Report) -> ExampleStore:
+    store = build_store(rows, pipeline, config.data, fingerprint_for(rows, pipeline, config), folder, report)
+    verdict = store.meta[VERDICT]
+    if verdict["blocks_launch"]:
+        worst = next((problem["message"] for problem in verdict["problems"]), "")
+        raise DataError(
+            f"cannot be trained on: {verdict['reason']}" + (f". {worst}" if worst else ""),
+            where=", ".join(part.source.name for part in rows.parts),
+            remedy=next((problem["remedy"] for problem in verdict["problems"]), ""),
+        )
+    return store
+
+
+_HeldOut = tuple[RowSet, np.ndarray]
+
+
+def _selected(
+    config: RunConfig, opened: OpenedData, store: ExampleStore, eval_store: ExampleStore | None
+) -> tuple[Examples, Examples | None, _HeldOut | None]:
+    """Which examples are trained on and which evaluated on, and the rows of the latter."""
+    data = config.data
+    num_rows = int(store.meta["num_rows"])
+    held_out = np.zeros(num_rows, dtype=bool)
+    evaluation: Examples | None = None
+    source: _HeldOut | None = None
+    if isinstance(data.eval_split, float):
+        rows = _share(num_rows, data.eval_split, config.training.data_seed or config.training.seed, data.shuffle)
+        held_out[rows] = True
+        evaluation = Examples(store, np.flatnonzero(held_out[store.rows]))
+        source = opened.train, np.flatnonzero(held_out)
+    elif eval_store is not None and opened.evaluation is not None:
+        evaluation = Examples(eval_store, np.arange(len(eval_store)))
+        source = opened.evaluation, np.arange(int(eval_store.meta["num_rows"]))
+    train = Examples(store, _weighted(opened.train.parts, store, held_out))
+    if len(train) == 0:
+        raise DataError("leaves no row to train on", where="data.eval_split", remedy="Evaluate on fewer rows.")
+    if evaluation is not None and len(evaluation) == 0:
+        raise DataError("leaves no usable row to evaluate on", where="data.eval_split", remedy="Evaluate on more rows.")
+    return train, evaluation, source
+
+
+def _share(num_rows: int, share: float, seed: int, shuffle: bool) -> np.ndarray:
+    """Rows to evaluate on: drawn at random, or the last ones."""
+    count = max(1, round(num_rows * share))
+    order = np.random.default_rng(seed).permutation(num_rows) if shuffle else np.arange(num_rows)
+    return order[num_rows - count :]
+
+
+def _weighted(parts: Sequence[Part], store: ExampleStore, held_out: np.ndarray) -> np.ndarray:
+    """Indices of the examples to train on, each as often as the weight of its source says."""
+    chosen = []
+    first = 0
+    for part, count in zip(parts, store.meta[PART_ROWS], strict=True):
+        last = first + count
+        is_own = (store.rows >= first) & (store.rows < last) & ~held_out[store.rows]
+        own = np.flatnonzero(is_own)
+        whole, rest = divmod(part.weight, 1.0)
+        chosen.extend([own] * int(whole))
+        if rest:
+            chosen.append(own[np.floor(np.arange(round(len(own) * rest)) / rest).astype(np.int64)])
+        first = last
+    return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
+
+
+def _summary(
+    config: RunConfig, prepared: PreparedData, pipeline: DataPipeline, opened: OpenedData, store: ExampleStore
+) -> dict[str, Any]:
+    template = pipeline.template
+    return {
+        "version": 1,
+        "fingerprint": prepared.fingerprint,
+        "sources": [
+            {
+                "path": part.source.name,
+                "num_rows": count,
+                "format": part.spec.format,
+                "columns": dict(part.spec.columns),
+                "weight": part.weight,
+            }
+            for part, count in zip(opened.train.parts, store.meta[PART_ROWS], strict=True)
+        ],
+        "template": template.to_dict() if template else None,
+        "template_kwargs": config.data.template_kwargs,
+        "tokenizer": pipeline.tokenizer.fingerprint,
+        "num_rows": prepared.num_rows,
+        "num_eval_rows": len(prepared.eval) if prepared.eval is not None else 0,
+        "num_items": len(prepared.train),
+        "num_tokens": prepared.num_tokens,
+        "num_trained_tokens": prepared.num_trained_tokens,
+        "packing": prepared.is_packed,
+        "seed": config.training.seed,
+        "verdict": _brief(store.meta[VERDICT]),
+    }
+
+
+def _brief(verdict: dict[str, Any]) -> dict[str, Any]:
+    """The verdict with a few rows of each problem; the store has them all."""
+    return {
+        **verdict,
+        "problems": [{**problem, "rows": problem["rows"][:_ROWS_KEPT]} for problem in verdict["problems"]],
+    }

@@ -1,0 +1,182 @@
+"""The rows a run is given: the chosen splits of its sources, one behind the other, each row with its number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tui_trainer.config.data import DataConfig, SourceConfig, SourceFields
+from tui_trainer.engine.data.formats.detect import SAMPLE_ROWS, FormatSpec, resolve_format
+from tui_trainer.engine.data.rows import Heartbeat, Record, RowSource, no_heartbeat
+from tui_trainer.engine.data.sources.opening import Dataset, open_dataset
+from tui_trainer.engine.data.sources.splits import Joined, Slice, has_split, select_split
+from tui_trainer.engine.report import Report, ignore_report
+from tui_trainer.errors import ConfigurationError, DataError, Problem
+
+
+@dataclass(frozen=True)
+class Part:
+    """One source of the mixture.
+
+    Attributes:
+        number: which format of the pipeline its rows have.
+        source: the rows.
+        spec: their format.
+        weight: how often its rows are used for training.
+    """
+
+    number: int
+    source: RowSource
+    spec: FormatSpec
+    weight: float = 1.0
+
+
+class RowSet:
+    """Parts one behind the other; rows are numbered through."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+        self._joined = parts[0].source if len(parts) == 1 else Joined([part.source for part in parts], "the mixture")
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of rows; None until they have been counted."""
+        return self._joined.num_rows
+
+    @property
+    def features(self) -> dict[str, str]:
+        """Column to type."""
+        return self._joined.features
+
+    def count(self, heartbeat: Heartbeat = no_heartbeat) -> int:
+        """Count the rows to the end."""
+        return self._joined.count(heartbeat)
+
+    def where(self, row: int) -> str:
+        """Where a row stands."""
+        return self._joined.where(row)
+
+    def records(self, start: int, stop: int) -> list[Record]:
+        """The rows from `start` up to `stop`."""
+        values = self._joined.rows(start, stop)
+        return [
+            Record(start + offset, self._part_of(start + offset), value, self._joined.where(start + offset))
+            for offset, value in enumerate(values)
+        ]
+
+    def batches(self, size: int) -> Iterator[list[Record]]:
+        """All rows, `size` at a time."""
+        start = 0
+        while records := self.records(start, start + size):
+            yield records
+            start += len(records)
+
+    def _part_of(self, row: int) -> int:
+        if len(self.parts) == 1:
+            return self.parts[0].number
+        for part in self.parts:
+            count = part.source.num_rows
+            if count is None or row < count:
+                return part.number
+            row -= count
+        return self.parts[-1].number
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """Everything that was opened for a run.
+
+    Attributes:
+        datasets: what lies behind each path, with all its splits.
+        train: the rows to train on.
+        evaluation: the rows to evaluate on, where they are a split or a file of their own.
+        specs: the format of every part, in the order of their numbers.
+    """
+
+    datasets: list[Dataset]
+    train: RowSet
+    evaluation: RowSet | None
+    specs: list[FormatSpec]
+
+
+def open_data(data: DataConfig, stage: str, *, split: str | None = None, report: Report = ignore_report) -> OpenedData:
+    """Open what the section `[data]` names.
+
+    Args:
+        data: the section.
+        stage: the stage of the run.
+        split: look at this split instead of the one to train on.
+        report: told when the hub is asked.
+
+    Raises:
+        ConfigurationError: a split, format or column does not fit the data.
+        DataError: the data is missing or cannot be read.
+        MachineError: the hub is needed and does not answer.
+    """
+    datasets = []
+    parts: list[Part] = []
+    for fields in sources_of(data):
+        dataset = open_dataset(fields, cache_dir=data.cache_dir, num_proc=data.num_proc, report=report)
+        datasets.append(dataset)
+        rows = select_split(dataset.splits, split or _split_wanted(dataset, fields), dataset.path)
+        parts.append(_part(len(parts), _limited(rows, data), fields, data, stage))
+    evaluation = _evaluation(data, datasets, parts, stage, report) if split is None else []
+    specs = [part.spec for part in (*parts, *evaluation)]
+    return OpenedData(datasets, RowSet(parts), RowSet(evaluation) if evaluation else None, specs)
+
+
+def sources_of(data: DataConfig) -> list[SourceFields]:
+    """The sources of the section: `[[data.sources]]`, or the one that `path` names."""
+    return list(data.sources) or [data]
+
+
+def _split_wanted(dataset: Dataset, fields: SourceFields) -> str:
+    """The split to train on; a dataset with one split needs no name for it."""
+    if "split" in fields.model_fields_set or has_split(dataset.splits, fields.split) or len(dataset.splits) != 1:
+        return fields.split
+    return next(iter(dataset.splits))
+
+
+def _limited(source: RowSource, data: DataConfig) -> RowSource:
+    return Slice(source, "", str(data.max_samples)) if data.max_samples else source
+
+
+def _part(number: int, source: RowSource, fields: SourceFields, data: DataConfig, stage: str) -> Part:
+    is_own = isinstance(fields, SourceConfig)
+    name = fields.format if is_own and fields.format != "auto" else data.format
+    columns = fields.columns if is_own and fields.columns else data.columns
+    rows = source.rows(0, SAMPLE_ROWS)
+    if not rows:
+        raise DataError("holds no rows", where=source.name, remedy="Check data.path and data.split.")
+    spec = resolve_format(rows, name, columns, stage, source.name)
+    return Part(number, source, spec, fields.weight if is_own else 1.0)
+
+
+def _evaluation(
+    data: DataConfig, datasets: Sequence[Dataset], parts: Sequence[Part], stage: str, report: Report
+) -> list[Part]:
+    wanted = data.eval_split
+    if not isinstance(wanted, str):
+        if isinstance(wanted, float) and not 0 < wanted < 1:
+            problem = Problem(
+                "data.eval_split", f"is {wanted:g}, but a share lies between 0 and 1", "set 0.1 for a tenth"
+            )
+            raise ConfigurationError.of([problem])
+        return []
+    found: list[Part] = []
+    for dataset, fields in zip(datasets, sources_of(data), strict=True):
+        if has_split(dataset.splits, wanted):
+            rows = select_split(dataset.splits, wanted, dataset.path, "data.eval_split")
+            found.append(_part(len(parts) + len(found), rows, fields, data, stage))
+    if found:
+        return found
+    try:
+        dataset = open_dataset(SourceFields(path=wanted), cache_dir=data.cache_dir, report=report)
+    except DataError as error:
+        splits = ", ".join(dict.fromkeys(name for dataset in datasets for name in dataset.splits))
+        raise ConfigurationError.of(
+            [Problem("data.eval_split", f"{wanted!r} is neither a split ({splits}) nor a file: {error.what}")]
+        ) from None
+    name = "test" if "train" not in dataset.splits else "train"
+    rows = select_split(dataset.splits, next((split for split in dataset.splits if split != "train"), name), wanted)
+    return [_part(len(parts), rows, data, data, stage)]

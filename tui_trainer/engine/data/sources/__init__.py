@@ -1,0 +1,1 @@
+"""Opening a dataset: files of every common kind, folders, saved datasets, the hub; `opening.open_data` is the door."""

@@ -1,0 +1,158 @@
+"""Parquet and Arrow files, read a group of rows at a time."""
+
+from __future__ import annotations
+
+import bisect
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tui_trainer.engine.data.rows import BadRow, Heartbeat, Row, no_heartbeat
+from tui_trainer.engine.data.sources.file_fingerprint import file_fingerprint
+from tui_trainer.engine.data.sources.recognise import DataFile
+from tui_trainer.errors import DataError
+
+_MAX_GROUP_BYTES = 1 << 30
+
+
+class ArrowRows:
+    """The rows of a Parquet or Arrow file; implements `RowSource`."""
+
+    def __init__(self, file: DataFile) -> None:
+        self.name = str(file.path)
+        self.fingerprint = file_fingerprint(file)
+        if file.compression:
+            raise DataError(
+                f"is {file.kind} inside {file.compression}", where=self.name, remedy="Unpack it; it compresses itself."
+            )
+        try:
+            self._groups: _Groups = _ParquetGroups(file) if file.kind == "parquet" else _ArrowGroups(file)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(
+                f"is broken {file.kind} data: {_first_line(error)}", where=self.name, remedy="Get or write it again."
+            ) from None
+        schema = self._groups.schema
+        self.features = {field.name: str(field.type) for field in schema}
+        self._json_columns = _json_columns(schema)
+        self._firsts = [0]
+        for size in self._groups.sizes:
+            self._firsts.append(self._firsts[-1] + size)
+        self.num_rows: int | None = self._firsts[-1]
+        self._lock = threading.Lock()
+        self._loaded: tuple[int, pa.Table] | None = None
+
+    def count(self, heartbeat: Heartbeat = no_heartbeat) -> int:
+        """The number of rows, which the file itself tells."""
+        heartbeat(self._firsts[-1])
+        return self._firsts[-1]
+
+    def where(self, row: int) -> str:
+        """File and number of a row."""
+        return f"{self.name}: row {row}"
+
+    def rows(self, start: int, stop: int) -> Sequence[Row | BadRow]:
+        """The rows from `start` up to `stop`."""
+        stop = min(stop, self._firsts[-1])
+        rows: list[Row | BadRow] = []
+        while start < stop:
+            group = bisect.bisect_right(self._firsts, start) - 1
+            first, last = self._firsts[group], self._firsts[group + 1]
+            table = self._load(group).slice(start - first, min(stop, last) - start)
+            rows.extend(self._converted(row) for row in table.to_pylist())
+            start = last
+        return rows
+
+    def _load(self, group: int) -> pa.Table:
+        with self._lock:
+            if self._loaded is None or self._loaded[0] != group:
+                self._loaded = None
+                try:
+                    self._loaded = (group, self._groups.read(group))
+                except (pa.ArrowException, OSError) as error:
+                    raise DataError(
+                        f"is broken from row {self._firsts[group]} on: {_first_line(error)}",
+                        where=self.name,
+                        remedy="Get or write it again.",
+                    ) from None
+            return self._loaded[1]
+
+    def _converted(self, row: Row) -> Row:
+        for column in self._json_columns:
+            row[column] = _decoded(row[column])
+        return {column: without_absent(value) for column, value in row.items()}
+
+
+def without_absent(value: Any) -> Any:
+    """A value without the nulls that Arrow puts where a struct of another row has a key and this one has not."""
+    if isinstance(value, dict):
+        return {key: without_absent(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [without_absent(item) for item in value]
+    return value
+
+
+class _Groups:
+    schema: pa.Schema
+    sizes: list[int]
+
+    def read(self, group: int) -> pa.Table:
+        raise NotImplementedError
+
+
+class _ParquetGroups(_Groups):
+    def __init__(self, file: DataFile) -> None:
+        self._file = pq.ParquetFile(file.path, memory_map=True)
+        self.schema = self._file.schema_arrow
+        metadata = self._file.metadata
+        self.sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        for group in range(metadata.num_row_groups):
+            if metadata.row_group(group).total_byte_size > _MAX_GROUP_BYTES:
+                raise DataError(
+                    f"has a row group of more than {_MAX_GROUP_BYTES >> 20} MB",
+                    where=str(file.path),
+                    remedy="Write it again with smaller row groups.",
+                )
+
+    def read(self, group: int) -> pa.Table:
+        return self._file.read_row_group(group)
+
+
+class _ArrowGroups(_Groups):
+    def __init__(self, file: DataFile) -> None:
+        source = pa.memory_map(str(file.path))
+        try:
+            reader = pa.ipc.open_file(source)
+            self._batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        except pa.ArrowInvalid:
+            source.seek(0)
+            reader = pa.ipc.open_stream(source)
+            self._batches = list(reader)
+        self.schema = reader.schema
+        self.sizes = [batch.num_rows for batch in self._batches]
+
+    def read(self, group: int) -> pa.Table:
+        return pa.Table.from_batches([self._batches[group]])
+
+
+def _json_columns(schema: pa.Schema) -> list[str]:
+    """Columns that hold JSON text, as `datasets` writes values of changing type."""
+    return [field.name for field in schema if "json" in str(field.type)]
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    if isinstance(value, list):
+        return [_decoded(item) for item in value]
+    return value
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0]

@@ -1,0 +1,192 @@
+"""The bytes of a file, read in order once and from any place again; compressed files are unpacked as they are read.
+
+Used by the readers that keep an index (`lines`, `tables`, `json_values`, `passages`). A compressed file is written to
+a temporary file while it is read, because no row of it could be reached later without unpacking all that lies before.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import shutil
+import tempfile
+import zlib
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from tui_trainer.errors import DataError, MachineError
+
+CHUNK_BYTES = 4 << 20
+"""Bytes read at a time; small enough for the first rows to come at once."""
+
+_MIN_FREE_BYTES = 1 << 30
+"""Space that unpacking leaves on the disk."""
+
+Compression = str
+"""gzip, bz2, xz or zstd; empty for none."""
+
+_MAGIC: dict[bytes, Compression] = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
+
+
+def compression_of(head: bytes) -> Compression:
+    """How a file that begins with `head` is compressed."""
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+
+
+class Content(Protocol):
+    """Bytes that are read through once, and then from anywhere within what was read."""
+
+    fault: str
+    """Why the bytes end early, if they do; known after the last chunk."""
+
+    def next_chunk(self) -> bytes:
+        """The next bytes in order; empty at the end."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Bytes from within what `next_chunk` has given already."""
+
+
+def open_content(path: Path, compression: Compression) -> Content:
+    """The unpacked bytes of a file.
+
+    Raises:
+        DataError: the file cannot be opened.
+    """
+    return _Unpacked(path, compression) if compression else _Plain(path)
+
+
+def read_head(path: Path, compression: Compression, size: int) -> bytes:
+    """The first unpacked bytes of a file; fewer if it is short or broken."""
+    try:
+        with _decompressor(path, compression) as stream:
+            return _read_up_to(stream, size)[0]
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """The error for a file the system does not let us read."""
+    return DataError(f"cannot be read: {error.strerror or error}", where=str(path))
+
+
+class _Plain:
+    fault = ""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = path.open("rb", buffering=0)
+        except OSError as error:
+            raise unreadable(path, error) from None
+        self._path = path
+        self._position = 0
+        self._buffer = bytearray(CHUNK_BYTES)
+
+    def next_chunk(self) -> bytes:
+        try:
+            size = os.preadv(self._file.fileno(), [self._buffer], self._position)
+        except OSError as error:
+            raise unreadable(self._path, error) from None
+        self._position += size
+        return bytes(memoryview(self._buffer)[:size])
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return _pread(self._file, offset, size, self._path)
+
+
+class _Unpacked:
+    def __init__(self, path: Path, compression: Compression) -> None:
+        try:
+            self._stream = _decompressor(path, compression)
+        except OSError as error:
+            raise unreadable(path, error) from None
+        self._path = path
+        self._compression = compression
+        self._copy = tempfile.TemporaryFile(prefix="tui-trainer-")  # noqa: SIM115 - lives as long as this object
+        self._is_done = False
+        self.fault = ""
+
+    def next_chunk(self) -> bytes:
+        if self._is_done:
+            return b""
+        chunk, fault = _read_up_to(self._stream, CHUNK_BYTES)
+        if fault:
+            self.fault = f"the {self._compression} data {fault}"
+        if fault or not chunk:
+            self._is_done = True
+            self._stream.close()
+        self._keep(chunk)
+        return chunk
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return _pread(self._copy, offset, size, self._path)
+
+    def _keep(self, chunk: bytes) -> None:
+        folder = tempfile.gettempdir()
+        if shutil.disk_usage(folder).free < _MIN_FREE_BYTES + len(chunk):
+            raise MachineError(
+                f"there is no room in {folder} to unpack it",
+                where=str(self._path),
+                remedy="Free some space, or set TMPDIR to a folder with more.",
+            )
+        self._copy.write(chunk)
+        self._copy.flush()
+
+
+def _pread(file: IO[bytes], offset: int, size: int, path: Path) -> bytes:
+    """Exactly `size` bytes, which are known to be there."""
+    parts = []
+    while size > 0:
+        try:
+            part = os.pread(file.fileno(), size, offset)
+        except OSError as error:
+            raise unreadable(path, error) from None
+        if not part:
+            raise DataError("became shorter while it was open", where=str(path), remedy="Open it again.")
+        parts.append(part)
+        offset += len(part)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _decompressor(path: Path, compression: Compression) -> Any:
+    match compression:
+        case "gzip":
+            return gzip.open(path, "rb")
+        case "bz2":
+            return bz2.open(path, "rb")
+        case "xz":
+            return lzma.open(path, "rb")
+        case "zstd":
+            # the standard library has no zstd before Python 3.14, pyarrow always has
+            import pyarrow
+
+            return pyarrow.CompressedInputStream(pyarrow.OSFile(str(path), "rb"), "zstd")
+        case _:
+            return path.open("rb")
+
+
+def _read_up_to(stream: Any, size: int) -> tuple[bytes, str]:
+    """Up to `size` bytes, and what broke if the compressed data is damaged."""
+    parts: list[bytes] = []
+    have = 0
+    try:
+        while have < size:
+            # small reads keep what lies before the damage
+            part = stream.read(min(size - have, 1 << 16))
+            if not part:
+                break
+            parts.append(part)
+            have += len(part)
+    except EOFError:
+        return b"".join(parts), "ends early"
+    except (OSError, zlib.error, lzma.LZMAError, ValueError) as error:
+        is_short = any(word in str(error) for word in ("end-of-stream", "ended before", "truncated"))
+        return b"".join(parts), "ends early" if is_short else f"is damaged ({error})"
+    return b"".join(parts), ""

@@ -1,0 +1,102 @@
+"""Datasets from the hub, by `datasets.load_dataset`; scripts of a repository are never run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from tui_trainer.config.data import SourceFields
+from tui_trainer.engine.data.rows import BadRow, Heartbeat, Row, RowSource, no_heartbeat
+from tui_trainer.engine.data.sources.arrow import without_absent
+from tui_trainer.errors import ConfigurationError, DataError, MachineError, Problem
+
+
+class HubRows:
+    """One split of a dataset of the library `datasets`; implements `RowSource`."""
+
+    def __init__(self, dataset: Any, name: str) -> None:
+        self._dataset = dataset
+        self.name = name
+        self.num_rows: int | None = dataset.num_rows
+        self.features = {column: _type_name(feature) for column, feature in dataset.features.items()}
+        self.fingerprint: str = dataset._fingerprint
+
+    def count(self, heartbeat: Heartbeat = no_heartbeat) -> int:
+        """The number of rows, which is known."""
+        heartbeat(self._dataset.num_rows)
+        return int(self._dataset.num_rows)
+
+    def where(self, row: int) -> str:
+        """Dataset and number of a row."""
+        return f"{self.name}: row {row}"
+
+    def rows(self, start: int, stop: int) -> Sequence[Row | BadRow]:
+        """The rows from `start` up to `stop`."""
+        columns = self._dataset[start : min(stop, self._dataset.num_rows)]
+        names = list(columns)
+        return [
+            {name: without_absent(value) for name, value in zip(names, cells, strict=True)}
+            for cells in zip(*columns.values(), strict=True)
+        ]
+
+
+def load_from_hub(fields: SourceFields, cache_dir: str | None, num_proc: int | None) -> dict[str, RowSource]:
+    """The splits of a dataset of the hub.
+
+    Raises:
+        ConfigurationError: the environment variable that should hold the token is not set.
+        MachineError: the hub does not answer and the dataset is not in the cache.
+        DataError: there is no such dataset, or it needs a script.
+    """
+    import datasets
+
+    repository = str(fields.path)
+    try:
+        loaded = datasets.load_dataset(
+            repository,
+            fields.name,
+            data_files=fields.data_files,
+            revision=fields.revision,
+            token=_token(fields),
+            cache_dir=cache_dir,
+            num_proc=num_proc,
+        )
+    except Exception as error:  # the library raises what the network, the parsers and its own checks raise
+        raise _explained(error, repository) from None
+    return {str(split): HubRows(rows, f"{repository}/{split}") for split, rows in loaded.items()}
+
+
+def _token(fields: SourceFields) -> str | None:
+    if fields.token_env is None:
+        return None
+    token = os.environ.get(fields.token_env)
+    if not token:
+        problem = Problem(
+            "data.token_env", f"the environment variable {fields.token_env} is not set", "set it and try again"
+        )
+        raise ConfigurationError.of([problem])
+    return token
+
+
+def _explained(error: Exception, repository: str) -> MachineError | DataError:
+    kind, text = type(error).__name__, str(error).split("\n", 1)[0][:300]
+    if "script" in text.lower() or "trust_remote_code" in text:
+        return DataError(
+            "needs a Python script of its repository, which is not run",
+            where=repository,
+            remedy="Use a Parquet version of it: set data.revision to refs/convert/parquet.",
+        )
+    is_offline = isinstance(error, (ConnectionError, OSError)) or "Connection" in kind or "Offline" in kind
+    if kind in ("DatasetNotFoundError", "RepositoryNotFoundError"):
+        return DataError(f"there is no file, folder or dataset {repository!r}: {text}", remedy="Check the spelling.")
+    if is_offline:
+        return MachineError(
+            f"there is no file or folder {repository!r}, and the hub cannot be asked: {text}",
+            remedy="Check the spelling and the network, or give the path of a local dataset.",
+        )
+    return DataError(f"cannot be loaded: {kind}: {text}", where=repository)
+
+
+def _type_name(feature: Any) -> str:
+    return str(getattr(feature, "dtype", None) or type(feature).__name__)

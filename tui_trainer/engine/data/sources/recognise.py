@@ -1,0 +1,215 @@
+"""What kind of data a file holds, told from its bytes first and its name second."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tui_trainer.engine.data.sources.content import Compression, compression_of, read_head, unreadable
+from tui_trainer.errors import DataError
+
+FileKind = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow", "text", "document"]
+"""`text` is cut into passages, `document` is one row."""
+
+_HEAD_BYTES = 1 << 16
+_LONG_HEAD_BYTES = 16 << 20
+"""Read where the first line does not end in the first bytes."""
+
+KIND_BY_SUFFIX: dict[str, FileKind] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".txt": "text",
+    ".text": "text",
+    ".md": "document",
+    ".markdown": "document",
+}
+COMPRESSION_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz")
+
+_FOREIGN: tuple[tuple[bytes, str, str], ...] = (
+    (b"\x80\x02", "is a Python pickle, which is never opened because it can run code", ""),
+    (b"\x80\x03", "is a Python pickle, which is never opened because it can run code", ""),
+    (b"\x80\x04", "is a Python pickle, which is never opened because it can run code", ""),
+    (b"\x80\x05", "is a Python pickle, which is never opened because it can run code", ""),
+    (b"PK\x03\x04", "is a zip archive (or an Excel workbook)", "Unpack it, or export it as CSV."),
+    (b"\x89PNG", "is a PNG image", ""),
+    (b"\xff\xd8\xff", "is a JPEG image", ""),
+    (b"GIF8", "is a GIF image", ""),
+    (b"%PDF", "is a PDF document", ""),
+    (b"GGUF", "is a GGUF model", "Name it as model.name_or_path."),
+    (b"SQLite format 3", "is an SQLite database", "Export the table as CSV."),
+    (b"\x7fELF", "is a program", ""),
+    (b"\x93NUMPY", "is a NumPy array", ""),
+    (
+        b"version https://git-lfs",
+        "is a Git LFS pointer, not the data itself",
+        "Run `git lfs pull` in the repository it comes from.",
+    ),
+)
+_PICKLE_REMEDY = "Export it as JSON lines or Parquet where it was made."
+_WIDE_MARKS: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xfe\x00\x00", "UTF-32"),
+    (b"\x00\x00\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
+UTF8_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file that can be opened as rows.
+
+    Attributes:
+        path: the file.
+        kind: what it holds.
+        compression: how it is compressed, empty if not.
+        size: its bytes on the disk.
+        modified: nanoseconds since the epoch.
+    """
+
+    path: Path
+    kind: FileKind
+    compression: Compression
+    size: int
+    modified: int
+
+
+def has_data_name(name: str) -> bool:
+    """Whether a file of that name is taken for data when a folder is looked through."""
+    return kind_by_name(name) is not None
+
+
+def kind_by_name(name: str) -> FileKind | None:
+    """The kind its name promises."""
+    lowered = name.lower()
+    for suffix in COMPRESSION_SUFFIXES:
+        lowered = lowered.removesuffix(suffix)
+    return KIND_BY_SUFFIX.get(os.path.splitext(lowered)[1])
+
+
+def recognise(path: Path) -> DataFile:
+    """Look at a file.
+
+    Raises:
+        DataError: it is empty, is no data, or is of a kind that is not read; the message says which.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError("is neither a file nor a folder", where=str(path))
+    raw = read_head(path, "", _HEAD_BYTES)
+    if not raw:
+        raise DataError("is empty", where=str(path))
+    compression = compression_of(raw)
+    head = read_head(path, compression, _HEAD_BYTES) if compression else raw
+    if len(head) == _HEAD_BYTES and b"\n" not in head:
+        head = read_head(path, compression, _LONG_HEAD_BYTES)
+    if compression and not head:
+        raise DataError(f"is {compression} data with nothing in it, or broken from its start", where=str(path))
+    _refuse_foreign(path, head)
+    kind = _kind(path, head)
+    return DataFile(path, kind, compression, status.st_size, status.st_mtime_ns)
+
+
+def _refuse_foreign(path: Path, head: bytes) -> None:
+    for magic, what, remedy in _FOREIGN:
+        if head.startswith(magic):
+            raise DataError(what, where=str(path), remedy=remedy or (_PICKLE_REMEDY if "pickle" in what else ""))
+    for mark, encoding in _WIDE_MARKS:
+        if head.startswith(mark):
+            raise DataError(
+                f"is {encoding} text, not UTF-8",
+                where=str(path),
+                remedy=f"Convert it: iconv -f {encoding} -t UTF-8 {path.name} > converted{path.suffix}",
+            )
+    start = head[:512].lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        raise DataError(
+            "is an HTML page, as a failed download leaves it", where=str(path), remedy="Download the data file again."
+        )
+    if head.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")):
+        return
+    if guess := _wide_without_mark(head):
+        raise DataError(
+            f"looks like {guess} text, not UTF-8",
+            where=str(path),
+            remedy=f"Convert it: iconv -f {guess} -t UTF-8 {path.name} > converted{path.suffix}",
+        )
+
+
+def _wide_without_mark(head: bytes) -> str:
+    """UTF-16 that comes without a mark has a zero in every second byte of its ASCII part."""
+    sample = head[:4096]
+    if len(sample) < 8 or b"\x00" not in sample:
+        return ""
+    even, odd = sample[::2].count(0), sample[1::2].count(0)
+    half = len(sample) // 2
+    return "UTF-16LE" if odd > 0.4 * half and even < odd / 4 else "UTF-16BE" if even > 0.4 * half else ""
+
+
+def _kind(path: Path, head: bytes) -> FileKind:
+    promised = kind_by_name(path.name)
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        return "arrow"
+    if promised in ("parquet", "arrow"):
+        raise DataError(f"does not begin like {promised} data", where=str(path), remedy="Download or write it again.")
+    text = head.removeprefix(UTF8_MARK).lstrip()
+    if promised in ("csv", "tsv", "document"):
+        return promised
+    if _is_json_line(text):
+        return "jsonl"
+    if promised == "text":
+        return "text"
+    if text[:1] in (b"{", b"["):
+        return "json"
+    if promised in ("json", "jsonl"):
+        return "jsonl" if promised == "jsonl" else _no_json(path, text)
+    raise DataError(
+        "is of no kind that can be read",
+        where=str(path),
+        remedy="Known are json, jsonl, csv, tsv, parquet, arrow, txt and md, each also .gz, .zst, .bz2 or .xz.",
+    )
+
+
+def _no_json(path: Path, text: bytes) -> FileKind:
+    if not text:
+        return "jsonl"
+    raise DataError(
+        f"does not begin like JSON but with {text[:20].decode('utf-8', 'replace')!r}",
+        where=str(path),
+        remedy="Rows are objects in braces, one a line or all in one array.",
+    )
+
+
+def _is_json_line(text: bytes) -> bool:
+    """Whether the first line is an object of its own, so that the rows stand one a line."""
+    line, _, rest = text.partition(b"\n")
+    if not line.startswith(b"{") or len(line.strip()) < 2:
+        return False
+    another = rest.lstrip().startswith(b"{")
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return another
+    return isinstance(value, dict) and (another or not _wraps_rows(value))
+
+
+def _wraps_rows(value: dict[str, object]) -> bool:
+    """Whether a single object holds the rows in a list inside it, as {"data": […]}."""
+    return any(isinstance(inner, list) and inner and isinstance(inner[0], dict) for inner in value.values()) and (
+        not {"messages", "conversations", "conversation"} & set(value)
+    )

@@ -1,0 +1,189 @@
+"""Splits by name and by slice, in the words of `datasets.load_dataset`: train, train[:10%], train[100:200]+test."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tui_trainer.engine.data.rows import BadRow, Heartbeat, Row, RowSource, no_heartbeat
+from tui_trainer.errors import ConfigurationError, Problem
+
+SPLIT_NAMES: dict[str, str] = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "eval": "validation",
+    "evaluation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""Names a split goes by, to what it is called."""
+
+_PART = re.compile(r"(?P<name>[^\[\]+]+)(?:\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
+_KEY = "data.split"
+
+
+@dataclass(frozen=True)
+class _Part:
+    name: str
+    start: str
+    stop: str
+
+
+def select_split(splits: Mapping[str, RowSource], wanted: str, where: str, key: str = _KEY) -> RowSource:
+    """The rows that a split expression names.
+
+    Args:
+        splits: the splits there are.
+        wanted: the expression.
+        where: what messages call the dataset.
+        key: the configuration key the expression comes from.
+
+    Raises:
+        ConfigurationError: there is no such split, or the expression is no valid slice.
+    """
+    chosen = []
+    for piece in wanted.split("+"):
+        match = _PART.fullmatch(piece.strip())
+        if match is None:
+            problem = Problem(
+                key, f"{wanted!r} is no split or slice", "write it as train, train[:10%] or train[100:200]"
+            )
+            raise ConfigurationError.of([problem])
+        part = _Part(match["name"].strip(), match["start"] or "", match["stop"] or "")
+        source = _named(splits, part.name, where, key)
+        chosen.append(Slice(source, part.start, part.stop) if part.start or part.stop else source)
+    return chosen[0] if len(chosen) == 1 else Joined(chosen, f"{where}: {wanted}")
+
+
+def has_split(splits: Mapping[str, RowSource], wanted: str) -> bool:
+    """Whether the first name in a split expression is one of the splits."""
+    name = re.split(r"[\[+]", wanted, maxsplit=1)[0].strip()
+    return name in splits or SPLIT_NAMES.get(name.lower(), name) in splits
+
+
+def _named(splits: Mapping[str, RowSource], name: str, where: str, key: str) -> RowSource:
+    for candidate in (name, SPLIT_NAMES.get(name.lower(), name)):
+        if candidate in splits:
+            return splits[candidate]
+    known = ", ".join(splits)
+    raise ConfigurationError.of([Problem(key, f"{where} has no split {name!r}", f"its splits are {known}")])
+
+
+class Slice:
+    """Some neighbouring rows of a source; implements `RowSource`.
+
+    Args:
+        source: the rows.
+        start: first row, as a number or a percentage; from the end where negative.
+        stop: row behind the last, the same way.
+    """
+
+    def __init__(self, source: RowSource, start: str, stop: str) -> None:
+        self._source = source
+        self._start, self._stop = start, stop
+        self._range: tuple[int, int] | None = None
+        self.name = f"{source.name}[{start}:{stop}]"
+        self.features = source.features
+        self.fingerprint = f"{source.fingerprint}[{start}:{stop}]"
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of rows; None until the whole has been counted."""
+        bounds = self._bounds()
+        return None if bounds is None else bounds[1] - bounds[0]
+
+    def count(self, heartbeat: Heartbeat = no_heartbeat) -> int:
+        """Count the rows."""
+        self._source.count(heartbeat)
+        return self.num_rows or 0
+
+    def where(self, row: int) -> str:
+        """Where a row stands."""
+        bounds = self._bounds()
+        return self._source.where(row + bounds[0] if bounds else row)
+
+    def rows(self, start: int, stop: int) -> Sequence[Row | BadRow]:
+        """The rows from `start` up to `stop`."""
+        bounds = self._bounds()
+        if bounds is None:
+            self._source.count()
+            bounds = self._bounds() or (0, 0)
+        first, last = bounds
+        return self._source.rows(min(first + start, last), min(first + stop, last)) if first + start < last else []
+
+    def _bounds(self) -> tuple[int, int] | None:
+        if self._range is None:
+            total = self._source.num_rows
+            if total is None:
+                return None
+            first = _position(self._start, total, 0)
+            self._range = first, max(_position(self._stop, total, total), first)
+        return self._range
+
+
+def _position(text: str, total: int, default: int) -> int:
+    """A row number from a bound; percentages are rounded to the nearest row."""
+    if not text:
+        return default
+    number = round(total * int(text[:-1]) / 100) if text.endswith("%") else int(text)
+    return min(max(number + total if text.startswith("-") else number, 0), total)
+
+
+class Joined:
+    """Several sources one behind the other, as the shards of a split; implements `RowSource`."""
+
+    def __init__(self, sources: Sequence[RowSource], name: str) -> None:
+        self._sources = list(sources)
+        self._firsts = [0]
+        self.name = name
+        self.features = {column: kind for source in reversed(self._sources) for column, kind in source.features.items()}
+        self.fingerprint = "+".join(source.fingerprint for source in self._sources)
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of rows; None until all parts have been counted."""
+        counts = [source.num_rows for source in self._sources]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    def count(self, heartbeat: Heartbeat = no_heartbeat) -> int:
+        """Count the rows of all parts."""
+        total = 0
+        for source in self._sources:
+            before = total
+            total += source.count(lambda count, before=before: heartbeat(before + count))  # type: ignore[misc]
+        return total
+
+    def where(self, row: int) -> str:
+        """Where a row stands, in its own part."""
+        part = self._part_of(row)
+        return self._sources[part].where(row - self._firsts[part])
+
+    def rows(self, start: int, stop: int) -> Sequence[Row | BadRow]:
+        """The rows from `start` up to `stop`; counts the parts before them."""
+        rows: list[Row | BadRow] = []
+        while start < stop:
+            part = self._part_of(start)
+            if part == len(self._sources):
+                break
+            first = self._firsts[part]
+            found = self._sources[part].rows(start - first, stop - first)
+            if not found:
+                break
+            rows.extend(found)
+            start += len(found)
+        return rows
+
+    def _part_of(self, row: int) -> int:
+        while self._firsts[-1] <= row and len(self._firsts) <= len(self._sources):
+            source = self._sources[len(self._firsts) - 1]
+            if not source.rows(row - self._firsts[-1], row - self._firsts[-1] + 1):
+                self._firsts.append(self._firsts[-1] + source.count())
+            else:
+                return len(self._firsts) - 1
+        return bisect.bisect_right(self._firsts, row) - 1
