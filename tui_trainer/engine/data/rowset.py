@@ -142,14 +142,14 @@ def _limited(source: RowSource, data: DataConfig) -> RowSource:
 
 
 def _part(number: int, source: RowSource, fields: SourceFields, data: DataConfig, stage: str) -> Part:
-    is_own = isinstance(fields, SourceConfig)
-    name = fields.format if is_own and fields.format != "auto" else data.format
-    columns = fields.columns if is_own and fields.columns else data.columns
+    own = fields if isinstance(fields, SourceConfig) else None
+    name = own.format if own and own.format != "auto" else data.format
+    columns = own.columns if own and own.columns else data.columns
     rows = source.rows(0, SAMPLE_ROWS)
     if not rows:
         raise DataError("holds no rows", where=source.name, remedy="Check data.path and data.split.")
     spec = resolve_format(rows, name, columns, stage, source.name)
-    return Part(number, source, spec, fields.weight if is_own else 1.0)
+    return Part(number, source, spec, own.weight if own else 1.0)
 
 
 def _evaluation(

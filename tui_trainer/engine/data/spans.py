@@ -1,6 +1,8 @@
-"""The spans of an example: neighbouring tokens of one origin, with their exact text. For showing; called by `pipeline`."""
+"""The spans of an example: neighbouring tokens of one origin, with their exact text; made by `pipeline` for showing."""
 
 from __future__ import annotations
+
+import itertools
 
 from tui_trainer.engine.data.example import Example, Span
 from tui_trainer.engine.data.tokenizer import TextTokenizer
@@ -25,7 +27,7 @@ def spans_of(example: Example, tokenizer: TextTokenizer) -> list[Span]:
             _role_at(example, start),
             tokenizer.decode(example.input_ids[start:end]),
         )
-        for start, end in zip(edges, edges[1:], strict=False)
+        for start, end in itertools.pairwise(edges)
     ]
 
 

@@ -61,10 +61,7 @@ def resolve_format(
     """
     whole = [row for row in rows[:SAMPLE_ROWS] if isinstance(row, dict)]
     name = wanted if wanted != "auto" else _format_of_roles(columns)
-    if name == "auto":
-        spec = _detect(whole, stage)
-    else:
-        spec = _complete(name, whole, columns, where)
+    spec = _detect(whole, stage) if name == "auto" else _complete(name, whole, columns, where)
     _check_columns(spec, whole, columns, where)
     return FormatSpec(spec.format, spec.columns, spec.confidence, spec.reason, _number_columns(spec, whole))
 

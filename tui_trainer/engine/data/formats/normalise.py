@@ -1,4 +1,4 @@
-"""From a row to what it means: a conversation, a prompt with its completion, a text, or tokens. Called by `pipeline`."""
+"""From a row to what it means: a conversation, a prompt and its completion, a text, or tokens; called by `pipeline`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From places in a text to tokens: which tokens a stretch of text covers, and whether a chat would have the same ones."""
+"""From places in a text to tokens: which tokens a stretch covers, and whether a chat would have the same ones."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def edge_at(encoding: Encoding, place: int, text_length: int) -> Edge:
         return Edge(len(encoding))
     while token > 0 and encoding.token_to_chars(token - 1) == encoding.token_to_chars(token):
         token -= 1
-    start, _ = encoding.token_to_chars(token)
-    return Edge(token) if start >= place else Edge(token + 1, token)
+    chars = encoding.token_to_chars(token)
+    return Edge(token) if chars is None or chars[0] >= place else Edge(token + 1, token)
 
 
 class PromptCheck:

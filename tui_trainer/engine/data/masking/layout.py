@@ -11,6 +11,7 @@ same way, with the prompt of its last turn besides; long conversations of all le
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -109,7 +110,7 @@ class LayoutCache:
         self._joints: dict[_JointKey, _Joint] = {}
 
     def apply(self, text: str, chat: Chat, render_prompt: Callable[[int], str | None]) -> RenderedChat | None:
-        """The turns of a rendered conversation, if its shape or all its pieces are known; None if it has to be searched.
+        """The turns of a rendered conversation; None if neither its shape nor all its pieces are known.
 
         Args:
             text: the rendered conversation.
@@ -169,7 +170,7 @@ class LayoutCache:
             return None
         kinds = [None, *((chat.messages[number]["role"], field) for number, field in fields), None]
         joints = []
-        for before, behind in zip(kinds, kinds[1:], strict=False):
+        for before, behind in itertools.pairwise(kinds):
             joint = self._joints.get((trims, before, behind))
             if joint is None:
                 return None

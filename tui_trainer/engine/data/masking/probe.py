@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tui_trainer.engine.data.formats.messages import Message
 from tui_trainer.engine.data.templates.chat_template import ChatTemplate, RenderError
@@ -73,7 +72,7 @@ def probe_template(template: ChatTemplate, tokenizer: TextTokenizer) -> Template
     takes_parts = _takes_parts(template)
     string_arguments = _wants_string_arguments(template, takes_parts)
     profile = TemplateProfile(takes_parts, string_arguments)
-    plain = _closing(template, profile, pattern, _plain_turn())
+    plain = _closing(template, profile, pattern, _plain_turn()) or Closing()
     with_calls = _closing(template, profile, pattern, _calling_turn())
     return TemplateProfile(takes_parts, string_arguments, plain, with_calls or plain)
 

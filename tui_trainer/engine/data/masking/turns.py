@@ -168,7 +168,7 @@ class _Search:
         lost: list[tuple[int, str]] = []
         for field in fields:
             alone = self._render_marked([field])
-            found = alone if alone else self._search_texts([field])
+            found = alone or self._search_texts([field])
             slots.extend(found.slots)
             lost.extend(found.lost)
         return _Marked(slots, lost)

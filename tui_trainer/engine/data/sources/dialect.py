@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tui_trainer.engine.data.formats.roles import is_known_column
 
@@ -58,10 +59,10 @@ def detect_dialect(head: str, *, is_tab_separated: bool, is_whole: bool) -> Dial
 
 
 def _records(text: str, delimiter: str, has_quotes: bool) -> list[list[str]]:
-    quoting = csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE
+    options: Any = {"delimiter": delimiter, "quoting": csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE}
     records = []
     try:
-        for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting):
+        for record in csv.reader(io.StringIO(text, newline=""), **options):
             if record:
                 records.append(record)
             if len(records) == _SAMPLE_ROWS:

@@ -46,7 +46,7 @@ def _is_rows(value: Any) -> bool:
 
 def _is_one_conversation(value: dict[str, Any]) -> bool:
     """Whether the object is a row whose list holds messages, not a list of rows."""
-    first = next((inner[0] for inner in value.values() if _is_rows(inner)), {})
+    first: dict[str, Any] = next((inner[0] for inner in value.values() if _is_rows(inner)), {})
     return "role" in first or "from" in first
 
 

@@ -12,7 +12,6 @@ import json
 import re
 import threading
 from array import array
-from typing import Any
 
 from tui_trainer.engine.data.problems import Code
 from tui_trainer.engine.data.rows import BadRow, Heartbeat, Row, features_of, no_heartbeat

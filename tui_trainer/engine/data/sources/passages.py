@@ -136,8 +136,8 @@ class Document:
         heartbeat(1)
         return 1
 
-    def where(self, row: int) -> str:
-        """The file; it has one row only."""
+    def where(self, row: int) -> str:  # noqa: ARG002 - it has one row only
+        """The file."""
         return self.name
 
     def rows(self, start: int, stop: int) -> list[Row | BadRow]:

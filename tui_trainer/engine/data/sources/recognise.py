@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from tui_trainer.engine.data.sources.content import Compression, compression_of, read_head, unreadable
@@ -94,7 +93,7 @@ def kind_by_name(name: str) -> FileKind | None:
     lowered = name.lower()
     for suffix in COMPRESSION_SUFFIXES:
         lowered = lowered.removesuffix(suffix)
-    return KIND_BY_SUFFIX.get(os.path.splitext(lowered)[1])
+    return KIND_BY_SUFFIX.get(PurePath(lowered).suffix)
 
 
 def recognise(path: Path) -> DataFile:

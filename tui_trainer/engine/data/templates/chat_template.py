@@ -47,7 +47,7 @@ class ChatTemplate:
 
     @property
     def hash(self) -> str:
-        """Short name of what the template prints: changes with its text, its variables, and with the date if it prints it."""
+        """Short name of what it prints: changes with its text, its variables, and with the date if it prints that."""
         parts = [self.text, self.tool_text or "", repr(sorted(self.variables.items(), key=str))]
         if self.prints_date:
             parts.append(date.today().isoformat())

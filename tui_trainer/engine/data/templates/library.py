@@ -1,4 +1,4 @@
-"""Where chat templates come from: the model, a file, those written for this project, and those of an installed `trl`."""
+"""Where chat templates come from: the model, a file, the ones written for this project, an installed `trl`."""
 
 from __future__ import annotations
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MAX_TEMPLATE_CHARACTERS = 1 << 20
 _MAX_PRODUCT = 1 << 24
@@ -25,7 +26,7 @@ _MAX_BITS = 1 << 16
 class GenerationTag(Extension):
     """`{% generation %} … {% endgeneration %}`: marks what the assistant says; prints its body like any other."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - as the base class has it
 
     def parse(self, parser: Parser) -> nodes.Node:
         """A call block, so that names set inside do not reach outside, as in transformers."""
@@ -95,7 +96,7 @@ class _Dict:
 class _Namespace(jinja2.utils.Namespace):
     """`namespace(…)` in a template; names that begin with an underscore are refused."""
 
-    def __init__(*args: Any, **kwargs: Any) -> None:  # noqa: N805 - as Jinja's own, so that namespace(self=…) works
+    def __init__(*args: Any, **kwargs: Any) -> None:
         self, rest = args[0], args[1:]
         attributes = dict(*rest, **kwargs)
         for name in attributes:
