@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from tui_trainer.config.resolve import Layer, Values, resolve, typed_values
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.config.toml import parse_document
+from tui_trainer.engine.data.references import EvalReference
 from tui_trainer.engine.models.load import load_model_for_training
 from tui_trainer.engine.models.tokenizer import load_tokenizer
 from tui_trainer.engine.trainer import mailbox
@@ -24,7 +25,6 @@ from tui_trainer.engine.trainer.arguments import training_arguments
 from tui_trainer.engine.trainer.callbacks import RunEvents
 from tui_trainer.engine.trainer.journal import EventLog
 from tui_trainer.engine.trainer.mailbox import Group
-from tui_trainer.engine.trainer.quiz import Reference
 from tui_trainer.engine.trainer.run import conclude, make_trainer, resume_point, start_facts
 from tui_trainer.engine.trainer.termination import Termination
 from tui_trainer.engine.trainer.trainer import RunTrainer
@@ -126,6 +126,12 @@ class Tiny:
         self._root = root
 
     rows = staticmethod(random_rows)
+
+    @staticmethod
+    def reference(prompt_ids: list[int], answer: str) -> EvalReference:
+        """A question with its answer."""
+        return EvalReference(0, prompt_ids, "", [], answer)
+
     padded = staticmethod(padded)
 
     def run(
@@ -133,7 +139,7 @@ class Tiny:
         *assignments: str,
         rows: Sequence[Row] | None = None,
         eval_rows: Sequence[Row] | None = None,
-        references: Sequence[Reference] = (),
+        references: Sequence[EvalReference] = (),
         directory: str = "run",
         model: torch.nn.Module | None = None,
     ) -> TinyRun:
@@ -148,6 +154,7 @@ class Tiny:
             train=rows,
             eval=eval_rows,
             collator=padded,
+            eval_collator=padded,
             eval_references=list(references),
             num_rows=len(rows),
             fingerprint="f",

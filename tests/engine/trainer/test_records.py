@@ -17,7 +17,6 @@ from tui_trainer.engine.trainer.evaluation import eval_batches
 from tui_trainer.engine.trainer.failures import classify
 from tui_trainer.engine.trainer.journal import EventLog, ProgressReport, RankFile
 from tui_trainer.engine.trainer.mailbox import Group
-from tui_trainer.engine.trainer.quiz import Reference
 from tui_trainer.errors import CancelledError, DataError, MachineError
 from tui_trainer.runs.events import EvalMetrics, Progress, RunFinished, RunStarted, Sample, StepMetrics, decode
 from tui_trainer.runs.files import read_json
@@ -66,8 +65,9 @@ def test_samples_and_exact_match_come_with_each_evaluation(tiny: Any) -> None:
         'sampling.prompts=["one", "two"]',
         "sampling.max_tokens=5",
         "sampling.temperature=0",
+        "sampling.num_exact_match=2",
         eval_rows=tiny.rows(4),
-        references=[Reference([1, 2, 3], "no"), Reference([4, 5], "never")],
+        references=[tiny.reference([1, 2, 3], "no"), tiny.reference([4, 5], "never")],
     )
     run.train()
     assert [(event.step, event.prompt) for event in run.written(Sample)] == [
@@ -96,9 +96,9 @@ def test_exact_match_counts_right_answers(tiny: Any) -> None:
     prompts = [[65, 66, 67], [1, 2], [200, 201, 202, 203, 204]]
     run.model.eval()
     answers = [answer.text for answer in quiz._greedy(run.model, prompts)]
-    quiz.references = [Reference(ids, answer) for ids, answer in zip(prompts, answers, strict=True)]
+    quiz.references = [tiny.reference(ids, answer) for ids, answer in zip(prompts, answers, strict=True)]
     assert quiz.exact_match(run.model) == 1.0
-    quiz.references[0] = Reference(prompts[0], answers[0] + "!")
+    quiz.references[0] = tiny.reference(prompts[0], answers[0] + "!")
     assert quiz.exact_match(run.model) == pytest.approx(2 / 3)
 
 

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tui_trainer.config.sampling import GREEDY_BELOW, SamplingParams
 from tui_trainer.config.schema import RunConfig
+from tui_trainer.engine.data.references import EvalReference
 from tui_trainer.engine.generate.batch import generate_batch
 from tui_trainer.engine.generate.engine import Engine
 from tui_trainer.engine.generate.prompt import Prompter, RunHabits
@@ -21,19 +22,6 @@ from tui_trainer.runs.events import Sample
 
 _LONGEST = 256
 """Tokens of an answer where no knob bounds it."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A held-out row as a question.
-
-    Attributes:
-        prompt_ids: its prompt, rendered as in training.
-        answer: the right answer.
-    """
-
-    prompt_ids: Sequence[int]
-    answer: str
 
 
 @dataclass(frozen=True)
@@ -61,7 +49,7 @@ class Quiz:
         self,
         config: RunConfig,
         tokenizer: PreTrainedTokenizerBase,
-        references: Sequence[Reference],
+        references: Sequence[EvalReference],
         *,
         stop_token_ids: Sequence[int],
         context_length: int | None,
@@ -89,7 +77,7 @@ class Quiz:
         own = self.references if self._is_sharded else self.references[self._group.rank :: self._group.size]
         answers = self._greedy(model, [reference.prompt_ids for reference in own])
         num_right = sum(
-            answer.text.strip() == reference.answer.strip() for answer, reference in zip(answers, own, strict=True)
+            answer.text.strip() == reference.reference.strip() for answer, reference in zip(answers, own, strict=True)
         )
         num_right_all, num_all = self._group.sum([num_right, len(own)])
         return num_right_all / num_all if num_all else float("nan")

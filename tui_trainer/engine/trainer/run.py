@@ -16,6 +16,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.data.prepare import PreparedData, prepare_data
+from tui_trainer.engine.data.templates.library import find_template
 from tui_trainer.engine.models.load import load_model_for_training
 from tui_trainer.engine.models.stop_tokens import stop_token_ids
 from tui_trainer.engine.models.tokenizer import load_tokenizer
@@ -62,14 +63,14 @@ def train_run(
     """
     arguments = training_arguments(config, layout)
     group = Group(arguments.process_index, arguments.world_size, arguments.device)
-    with arguments.main_process_first(desc="the data"):
+    with arguments.main_process_first(desc="the model"):
         tokenizer = load_tokenizer(config.model, report)
-        data = prepare_data(config, tokenizer, report)
+    data = prepare_data(config, tokenizer, report)
+    _use_template(tokenizer, config)
     with arguments.main_process_first(desc="the model"):
         model = load_model_for_training(config, tokenizer, report)
     if group.is_first:
-        seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
-        write_json(layout.data, {**data.summary, "seed": seed})
+        write_json(layout.data, data.summary)
     trainer = make_trainer(layout, config, arguments, group, model, tokenizer, data, events, termination, started)
     checkpoint = resume_point(layout, group, events)
     trainer.add_callback(RunEvents(events, start_facts(trainer, data, group), is_resumed=checkpoint is not None))
@@ -78,6 +79,13 @@ def train_run(
     output = trainer.train(resume_from_checkpoint=checkpoint)
     conclude(trainer, events, loss=output.training_loss, seconds=time.time() - started)
     trainer.accelerator.end_training()
+
+
+def _use_template(tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> None:
+    """Let the tokenizer carry the template that the run trains with, so that its checkpoints are asked in that form."""
+    if config.data.template is not None:
+        template = find_template(config.data.template, tokenizer.chat_template, tokenizer.special_tokens_map)
+        tokenizer.chat_template = template.text if template else None
 
 
 def make_trainer(
@@ -111,7 +119,7 @@ def make_trainer(
         quiz=Quiz(
             config,
             tokenizer,
-            data.eval_references,
+            data.eval_references[: config.sampling.num_exact_match],
             stop_token_ids=stops,
             context_length=getattr(base.config.get_text_config(), "max_position_embeddings", None),
             group=group,
@@ -125,6 +133,7 @@ def make_trainer(
         train_dataset=data.train,
         eval_dataset=data.eval if data.eval is not None else [] if config.sampling.prompts else None,
         data_collator=data.collator,
+        eval_collator=data.eval_collator,
         processing_class=tokenizer,
         callbacks=[RunAlerts(events, layout, tools.checkpoints)],
     )
@@ -145,7 +154,7 @@ def _flatten(trainer: RunTrainer, config: RunConfig) -> str:
     elif not reason and not is_exact(base, trainer.args.device):
         reason = "the model carries something from one sequence to the next"
     if not reason:
-        trainer.data_collator = FlatCollator()
+        trainer.data_collator = trainer.eval_collator = FlatCollator()
     return reason
 
 

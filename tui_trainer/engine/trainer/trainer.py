@@ -7,7 +7,7 @@ Everything the library offers stays as it is; what differs is overridden hook by
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import SaveStrategy
 from transformers.utils import GENERATION_CONFIG_NAME
 from typing_extensions import override
@@ -65,11 +66,13 @@ class RunTrainer(Trainer):
 
     Args:
         tools: the parts above.
+        eval_collator: makes a batch of evaluation rows.
         named: the arguments of `transformers.Trainer`.
     """
 
-    def __init__(self, tools: RunTools, **named: Any) -> None:
+    def __init__(self, tools: RunTools, eval_collator: Callable[..., dict[str, Any]], **named: Any) -> None:
         super().__init__(**named)
+        self.eval_collator = eval_collator
         self._tools = tools
         self._window = Window()
         self._window_tokens = 0
@@ -97,6 +100,15 @@ class RunTrainer(Trainer):
     def window(self) -> Window:
         """What was counted since the last log entry."""
         return self._window
+
+    @override
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """The library's sampler; one that groups by length is told the lengths instead of reading every row."""
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy == "group_by_length" and hasattr(rows, "lengths"):
+            size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            return LengthGroupedSampler(size, lengths=rows.lengths.tolist())
+        return super()._get_train_sampler(train_dataset)
 
     @override
     def training_step(
@@ -201,7 +213,7 @@ class RunTrainer(Trainer):
     def _eval_loss(self) -> float:
         rows: Any = self.eval_dataset
         batches, num_counted = eval_batches(len(rows), self.args.eval_batch_size, self._tools.group)
-        loader = DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
+        loader = DataLoader(rows, batch_sampler=batches, collate_fn=self.eval_collator)
         total, count = 0.0, 0
         for index, batch in enumerate(loader):
             inputs = self._prepare_inputs(batch)
