@@ -34,6 +34,12 @@ def eventually(condition: Callable[[], object], what: str = "") -> None:
         time.sleep(0.02)
 
 
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # a shell that runs the tests in the background has SIGINT ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class FrontEnd:
     """A process that starts a run from a terminal of its own."""
 
@@ -45,7 +51,7 @@ class FrontEnd:
             stdout=subprocess.PIPE,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_take_terminal,
         )
         os.close(slave)
         assert self.process.stdout is not None

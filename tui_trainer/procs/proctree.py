@@ -58,9 +58,9 @@ def descendants(root: int) -> set[ProcessKey]:
     """All live processes below `root`, whatever session or group they are in."""
     children: dict[int, list[int]] = {}
     for pid in _pids():
-        parent = _parent(pid)
-        if parent is not None:
-            children.setdefault(parent, []).append(pid)
+        fields = _stat(pid)
+        if fields:
+            children.setdefault(int(fields[1]), []).append(pid)
     found: set[ProcessKey] = set()
     todo = [root]
     while todo:
@@ -70,6 +70,12 @@ def descendants(root: int) -> set[ProcessKey]:
             if key is not None:
                 found.add(key)
     return found
+
+
+def session_members(session: int) -> set[ProcessKey]:
+    """All live processes of a session; its number is not given away while one of them lives."""
+    keys = (ProcessKey.of(pid) for pid in _pids() if _stat(pid)[3:4] == [str(session)])
+    return {key for key in keys if key is not None}
 
 
 def marked(directory: Path) -> set[ProcessKey]:
@@ -100,9 +106,9 @@ def describe(key: ProcessKey) -> str:
     """Name and state of a process, for a report: "python (running)", "python (waits in nv_ioctl)"."""
     try:
         name = Path(f"/proc/{key.pid}/comm").read_text("utf-8", "replace").strip()
-        state = Path(f"/proc/{key.pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]
+        state = _stat(key.pid)[0]
         waits_in = Path(f"/proc/{key.pid}/wchan").read_text("ascii", "replace").strip() if state == "D" else ""
-    except OSError:
+    except (OSError, IndexError):
         return "gone"
     word = {"R": "running", "S": "sleeping", "T": "suspended", "Z": "dead"}.get(state, "cannot be interrupted")
     return f"{name} (waits in {waits_in})" if waits_in not in ("", "0") else f"{name} ({word})"
@@ -114,8 +120,9 @@ def _pids() -> Iterator[int]:
             yield int(name)
 
 
-def _parent(pid: int) -> int | None:
+def _stat(pid: int) -> list[str]:
+    """The fields of a process from its state on: state, parent, group, session and so forth; empty if it is gone."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[1])
-    except (OSError, IndexError):
-        return None
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return []

@@ -87,7 +87,7 @@ def decode(line: bytes) -> Frame | None:
     """The frame on a line; None if it is none (a library printed to the pipe)."""
     try:
         data = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     match data:
         case {"id": int(identifier), "method": str(method), "params": dict(params)}:

@@ -1,8 +1,9 @@
 """The worker's side of the pipe: requests from standard input, methods in threads, frames to standard output.
 
 Used by `engine.servers`. A method is a generator: what it yields goes out as items, what it returns as the result. It
-gets a `Cancellation` to look at. Standard output of the libraries is sent to standard error, so that nothing but frames
-reaches the pipe. The worker ends when its standard input closes, which is how it dies with the front end.
+gets a `Cancellation` to look at. What libraries print goes to standard error, so that nothing but frames reaches the
+pipe, and whoever of them asks a question on standard input gets no answer. The worker ends when its input closes, which
+is how it dies with the front end.
 """
 
 from __future__ import annotations
@@ -15,7 +16,21 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any, BinaryIO
 
 from tui_trainer.errors import CancelledError, WorkbenchError
-from tui_trainer.wire.frames import Cancel, Failure, Frame, Item, Ready, Request, Result, decode, encode
+from tui_trainer.wire.frames import (
+    MAX_FRAME_BYTES,
+    Cancel,
+    Failure,
+    Frame,
+    Item,
+    Ready,
+    Request,
+    Result,
+    decode,
+    encode,
+)
+
+_BUG = "This is a bug; the worker's log has the details."
+_END_SECONDS = 5.0
 
 
 class Cancellation:
@@ -63,10 +78,23 @@ class Server:
         self._running: dict[int, Cancellation] = {}
 
     def send(self, frame: Frame) -> None:
-        """Write a frame; a front end that is gone is no error."""
+        """Write a frame; a front end that is gone is no error.
+
+        Raises:
+            WorkbenchError: the frame cannot cross the pipe: it is no JSON, or too long.
+        """
+        try:
+            line = encode(frame)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise WorkbenchError(f"an answer cannot be sent: {error}", remedy=_BUG) from None
+        if len(line) > MAX_FRAME_BYTES:
+            raise WorkbenchError(
+                f"an answer has {len(line) >> 20} MiB, more than the {MAX_FRAME_BYTES >> 20} MiB that can be sent",
+                remedy="Ask for less at once.",
+            )
         with self._write_lock:
             try:
-                self._sink.write(encode(frame))
+                self._sink.write(line)
                 self._sink.flush()
             except (BrokenPipeError, ValueError):
                 os._exit(0)
@@ -80,8 +108,8 @@ class Server:
                     cancellation = self._running[request.id] = Cancellation()
                     threading.Thread(target=self._run, args=(request, cancellation), daemon=True).start()
                 case Cancel(identifier):
-                    if identifier in self._running:
-                        self._running[identifier].cancel()
+                    if (running := self._running.get(identifier)) is not None:
+                        running.cancel()
                 case _:
                     pass
         for cancellation in list(self._running.values()):
@@ -89,39 +117,41 @@ class Server:
 
     def _run(self, request: Request, cancellation: Cancellation) -> None:
         try:
-            self.send(self._call(request, cancellation))
+            self.send(Result(request.id, self._call(request, cancellation)))
+        except WorkbenchError as error:
+            self.send(Failure(request.id, error.to_dict()))
+        except (Exception, SystemExit) as error:
+            # a bug of ours or of a library must reach the user as a sentence, not end the worker
+            traceback.print_exc()
+            bug = WorkbenchError(f"{type(error).__name__}: {error}", remedy=_BUG)
+            self.send(Failure(request.id, bug.to_dict()))
         finally:
             self._running.pop(request.id, None)
 
-    def _call(self, request: Request, cancellation: Cancellation) -> Result | Failure:
+    def _call(self, request: Request, cancellation: Cancellation) -> Any:
         method = self._methods.get(request.method)
         if method is None:
-            return Failure(request.id, WorkbenchError(f"the worker has no method {request.method!r}").to_dict())
+            raise WorkbenchError(f"the worker has no method {request.method!r}")
         generator = method(request.params, cancellation)
         try:
             while True:
-                value = next(generator)
-                self.send(Item(request.id, value))
-                if cancellation.is_cancelled:
-                    generator.close()
-                    raise CancelledError("cancelled")
+                self.send(Item(request.id, next(generator)))
+                cancellation.check()
         except StopIteration as stop:
-            return Result(request.id, stop.value)
-        except WorkbenchError as error:
-            return Failure(request.id, error.to_dict())
-        except (
-            Exception
-        ) as error:  # a bug of ours or of a library must reach the user as a sentence, not end the worker
-            traceback.print_exc()
-            bug = WorkbenchError(
-                f"{type(error).__name__}: {error}", remedy="This is a bug; the worker's log has the details."
-            )
-            return Failure(request.id, bug.to_dict())
+            return stop.value
+        finally:
+            generator.close()
 
 
 def serve_stdio(name: str, methods: Mapping[str, Method]) -> None:
-    """Serve over standard input and output of this process."""
-    sink = os.fdopen(os.dup(1), "wb")
+    """Serve over standard input and output of this process, and end soon after the input has ended."""
+    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a descriptor is wanted, not a path
+        os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    Server(name, methods, sys.stdin.buffer, sink).serve()
+    Server(name, methods, source, sink).serve()
+    # a thread of a library that never comes to its end must not keep the process after the front end has gone
+    last_resort = threading.Timer(_END_SECONDS, os._exit, (0,))
+    last_resort.daemon = True
+    last_resort.start()
