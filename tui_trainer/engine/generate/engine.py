@@ -17,9 +17,10 @@ from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.engine.generate.beams import beam_search
 from tui_trainer.engine.generate.candidates import Candidate, FinishReason, TokenLogprob, TokenStep
 from tui_trainer.engine.generate.detokenize import Detokenizer
+from tui_trainer.engine.generate.knobs import is_greedy
 from tui_trainer.engine.generate.logprobs import logprobs_of, score
 from tui_trainer.engine.generate.runner import Rows, Runner
-from tui_trainer.engine.generate.sampling import Sampler, is_greedy
+from tui_trainer.engine.generate.sampling import Sampler
 from tui_trainer.errors import CancelledError, UsageError
 
 _WITHOUT_CONTEXT = 4096

@@ -1,6 +1,7 @@
 """The knobs that count for an answer: from several layers to one set of values that knows where each came from.
 
 Layers, from below: our default, the model's generation_config.json, the run it comes from, a preset, what the user set.
+Loads nothing heavy, so that a command line is checked before a model is loaded.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from functools import cache
 from typing import Any
 
 from tui_trainer.config.catalogue import Knob, check_value, knobs_of
-from tui_trainer.config.sampling import SamplingParams
-from tui_trainer.engine.generate.sampling import LOWEST_TEMPERATURE, is_greedy
+from tui_trainer.config.sampling import GREEDY_BELOW, SamplingParams
 from tui_trainer.errors import ConfigurationError, Problem
 
+LOWEST_TEMPERATURE = 0.01
+"""Smaller temperatures that are not greedy are lifted to this, as in vLLM, so that no logit overflows."""
 DEFAULT = "default"
 YOURS = "you"
 ALIASES = {"max_new_tokens": "max_tokens", "num_beams": "beam_width"}
@@ -47,6 +49,11 @@ class ResolvedKnobs:
         """Each knob with its value and source."""
         values = self.params.model_dump()
         return {name: {"value": values[name], "source": self.sources[name]} for name in values}
+
+
+def is_greedy(params: SamplingParams) -> bool:
+    """Whether the most probable token is always taken."""
+    return params.temperature < GREEDY_BELOW
 
 
 @cache

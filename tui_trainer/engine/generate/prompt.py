@@ -15,10 +15,9 @@ from transformers import PreTrainedTokenizerBase
 
 from tui_trainer.engine.data.templates.chat_template import ChatTemplate, RenderError
 from tui_trainer.engine.data.templates.library import find_template
+from tui_trainer.engine.generate.question import Message
 from tui_trainer.errors import DataError, WorkbenchError
 from tui_trainer.runs.layout import RunLayout
-
-Message = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

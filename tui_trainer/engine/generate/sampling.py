@@ -19,20 +19,14 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from tui_trainer.config.sampling import GREEDY_BELOW, SamplingParams
+from tui_trainer.config.sampling import SamplingParams
+from tui_trainer.engine.generate.knobs import LOWEST_TEMPERATURE, is_greedy
 from tui_trainer.engine.generate.penalties import Penalties
 
-LOWEST_TEMPERATURE = 0.01
-"""Smaller temperatures that are not greedy are lifted to this, as in vLLM, so that no logit overflows."""
 _SLICE = 1024
 """Most probable tokens looked at for top_p before the whole vocabulary is sorted."""
 _TIES = 64
 """More than top_k tokens are looked at by this many, so that all tokens equal to the last one are kept."""
-
-
-def is_greedy(params: SamplingParams) -> bool:
-    """Whether the most probable token is always taken."""
-    return params.temperature < GREEDY_BELOW
 
 
 class Sampler:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +16,8 @@ from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.engine.generate.candidates import Candidate, TokenLogprob, TokenStep
 from tui_trainer.engine.generate.engine import Engine, Generation
 from tui_trainer.engine.generate.knobs import YOURS, ResolvedKnobs, model_defaults, resolve_knobs, sampling_knobs
-from tui_trainer.engine.generate.prompt import Message, Prompt, Prompter, habits_of
+from tui_trainer.engine.generate.prompt import Prompt, Prompter, habits_of
+from tui_trainer.engine.generate.question import Question
 from tui_trainer.engine.models.load import LoadedModel, load_model_for_chat
 from tui_trainer.engine.models.placement import free_memory
 from tui_trainer.engine.models.stop_tokens import end_of_turn_id
@@ -27,31 +27,6 @@ from tui_trainer.errors import ConfigurationError, RunFailedError
 VERSION = 1
 _SPARE_BYTES = 256 << 20
 """Beside keys and values: logits, activations of a chunk of the prompt."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked.
-
-    Attributes:
-        messages: the conversation to answer; empty if `prompt` is given.
-        prompt: a text to go on with, without a template.
-        params: the knobs the user set.
-        template_kwargs: more variables for the chat template.
-    """
-
-    messages: Sequence[Message] = ()
-    prompt: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def text(self) -> str:
-        """What the user said last."""
-        if self.prompt is not None:
-            return self.prompt
-        said = [message for message in self.messages if message.get("role") == "user"]
-        return str(said[-1].get("content") or "") if said else ""
 
 
 class ChatSession:
@@ -132,6 +107,10 @@ class ChatSession:
             ConfigurationError: as `resolve_knobs`.
         """
         return resolve_knobs([*self._layers, (YOURS, params)])
+
+    def num_rows(self, question: Question) -> int:
+        """How many answers are computed for a question; one alone can be shown as it comes."""
+        return _num_rows(self.resolve(question.params).params)
 
     def prompt_for(self, question: Question) -> Prompt:
         """What the model is given for a question.
@@ -258,22 +237,26 @@ class ChatSession:
         heads = getattr(text, "num_key_value_heads", None) or getattr(text, "num_attention_heads", 1)
         head_dim = getattr(text, "head_dim", None) or text.hidden_size // getattr(text, "num_attention_heads", 1)
         per_token = 2 * text.num_hidden_layers * heads * head_dim * self.loaded.dtype.itemsize
-        rows = params.beam_width if params.use_beam_search else params.best_of or params.n
-        return int(rows * len(prompt.ids) * per_token) + _SPARE_BYTES
+        return int(_num_rows(params) * len(prompt.ids) * per_token) + _SPARE_BYTES
 
     def _out_of_memory(self, prompt: Prompt, params: SamplingParams) -> RunFailedError:
         self.engine.forget()
         gc.collect()
         if self.loaded.device.type == "cuda":
             torch.cuda.empty_cache()
-        rows = params.beam_width if params.use_beam_search else params.best_of or params.n
         available = free_memory(self.loaded.device)
         has = "" if available is None else f", and {available / 2**30:.1f} GiB are free"
+        needed = f"{self._needed(prompt, params) / 2**30:.1f} GiB or more"
         return RunFailedError(
-            f"out of memory on {self.loaded.device}: {rows} answers to a prompt of {len(prompt.ids)} tokens need "
-            f"{self._needed(prompt, params) / 2**30:.1f} GiB or more{has}",
+            f"out of memory on {self.loaded.device}: a prompt of {len(prompt.ids)} tokens, answered "
+            f"{_num_rows(params)} times at once, needs {needed}{has}",
             remedy="Ask for fewer answers (n, best_of, beam_width), shorten the conversation, or use the device cpu.",
         )
+
+
+def _num_rows(params: SamplingParams) -> int:
+    """How many answers are computed at the same time."""
+    return params.beam_width if params.use_beam_search else params.best_of or params.n
 
 
 def _changed(sampling: Mapping[str, Any]) -> dict[str, Any]:

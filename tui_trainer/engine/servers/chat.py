@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tui_trainer.engine.generate.question import Question
 from tui_trainer.engine.report import Report
 from tui_trainer.engine.servers.progress import with_progress
 from tui_trainer.errors import UsageError
@@ -59,8 +60,6 @@ class ChatServer:
         with self._alone(cancellation):
             if self._session is None:
                 raise UsageError("no model is loaded", remedy="Choose one first.")
-            from tui_trainer.engine.generate.session import Question
-
             question = Question(
                 messages=params.get("messages") or (),
                 prompt=params.get("prompt"),

@@ -1,0 +1,160 @@
+"""`tui-trainer chat`: ask a model one or many questions, or talk to it line by line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tui_trainer.cli.knob_options import with_knob_options
+from tui_trainer.cli.output import print_json, print_text, talk
+from tui_trainer.errors import ExitCode, UsageError
+from tui_trainer.text import safe, safe_line
+
+if TYPE_CHECKING:
+    from tui_trainer.engine.generate.question import Question
+    from tui_trainer.engine.generate.session import ChatSession
+
+
+@with_knob_options
+def chat(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="Hub id, folder, .gguf file, RUN, RUN@STEP, RUN@best, demo:smollm2."),
+    ],
+    adapter: Annotated[
+        str | None, typer.Option(metavar="A", help="Put this adapter on the model: folder, hub id or run.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(metavar="S", help="System message.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(metavar="P", help="Ask this and end; may be given several times.")
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='Ask each line of a file, or each {"prompt"} or {"messages"} of a .jsonl.'),
+    ] = None,
+    template: Annotated[
+        bool, typer.Option("--template/--no-template", help="Without the template the model goes on with the text.")
+    ] = True,
+    device: Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda or cuda:1.")] = "auto",
+    dtype: Annotated[str, typer.Option(metavar="D", help="auto, float32, bfloat16 or float16.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a prompt on stdout.")] = False,
+    *,
+    knobs: Mapping[str, Any],
+) -> int:
+    """Talk to a model, a checkpoint or an adapter.
+
+    Without --prompt, --prompts or a pipe it is a conversation on the terminal: ctrl+c stops an answer, ctrl+d leaves.
+    """
+    from tui_trainer.cli.chat_prompts import questions_of
+    from tui_trainer.engine.generate.knobs import YOURS, resolve_knobs
+
+    questions = questions_of(prompt or [], prompts, system, knobs, is_templated=template)
+    is_conversation = questions is None
+    if is_conversation and as_json:
+        raise UsageError("--json needs questions", remedy="Give --prompt or --prompts, or pipe the question in.")
+    resolve_knobs([(YOURS, knobs)])
+    session = _load(model, adapter, device, dtype)
+    if questions is None:
+        from tui_trainer.cli.chat_conversation import Conversation
+
+        return Conversation(session, system, knobs, is_templated=template).run()
+    return _ask_all(session, questions, as_json=as_json)
+
+
+def _load(model: str, adapter: str | None, device: str, dtype: str) -> ChatSession:
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
+    console = talk()
+    with console.status("loading the libraries") as status:
+        from tui_trainer.engine.generate.session import ChatSession
+
+        def report(task: str, done: int | None, total: int | None) -> None:
+            share = f" {100 * done // total} %" if done is not None and total else ""
+            status.update(safe_line(task) + share)
+
+        session = ChatSession.load(model, adapter=adapter, device=device, dtype=dtype, report=report)
+    about = session.describe()
+    words = [
+        f"{about['num_parameters'] / 1e6:.1f} M parameters on {about['device']} in {about['dtype']} ({about['note']})",
+        "" if about["has_template"] else "no chat template: the model goes on with the text",
+    ]
+    console.print(safe_line(f"{model}: " + "; ".join(filter(None, words))), style="dim")
+    return session
+
+
+def _ask_all(session: ChatSession, questions: Sequence[Question], *, as_json: bool) -> int:
+    for question in questions:
+        document = ask(session, question, show=not as_json)
+        if as_json:
+            print_json(document)
+        if any(candidate["finish_reason"] == "cancelled" for candidate in document["candidates"]):
+            return int(ExitCode.INTERRUPTED)
+    return int(ExitCode.DONE)
+
+
+def ask(session: ChatSession, question: Question, *, show: bool = True) -> dict[str, Any]:
+    """Answer a question; the answer is shown as it comes if there is one, else at its end.
+
+    The first ctrl+c stops the answer, which then has the finish reason "cancelled".
+    """
+    with _interruptible() as interrupted:
+        answer = session.answer(question, lambda: bool(interrupted))
+        is_live = show and session.num_rows(question) == 1
+        while True:
+            try:
+                item = next(answer)
+            except StopIteration as end:
+                document: dict[str, Any] = end.value
+                break
+            if is_live:
+                sys.stdout.write(safe(item["text"]) if sys.stdout.isatty() else item["text"])
+                sys.stdout.flush()
+    if is_live:
+        sys.stdout.write("\n")
+    elif show:
+        for number, candidate in enumerate(document["candidates"], start=1):
+            talk().print(
+                f"[{number}] {candidate['finish_reason']}, log-probability {candidate['cumulative_logprob']:.2f}"
+            )
+            print_text(candidate["text"])
+    if show:
+        talk().print(safe_line(_summary(document)), style="dim")
+    return document
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """While inside, the first SIGINT is only noted in the list; the second interrupts as usual."""
+    noted: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        noted.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _summary(document: Mapping[str, Any]) -> str:
+    """Why the answer ended, how long it is, how fast it came, which knobs had no effect."""
+    reasons = ", ".join(dict.fromkeys(candidate["finish_reason"] for candidate in document["candidates"]))
+    most = document["knobs"]["max_tokens"]["value"]
+    words = [reasons, f"{document['usage']['completion_tokens']}{f'/{most}' if most else ''} tokens"]
+    if document["tokens_per_second"]:
+        words.append(f"{document['tokens_per_second']:.1f} tokens/s")
+    if document["seconds_to_first_token"]:
+        words.append(f"first after {document['seconds_to_first_token']:.2f} s")
+    words += [f"{name} has no effect: {reason}" for name, reason in document["ignored_reasons"].items()]
+    return " · ".join([*words, *document["notes"]])
