@@ -58,6 +58,8 @@ class WorkbenchApp(App[None]):
 
     def __init__(self, services: Services, opening: Opening | None = None, root: Path | None = None) -> None:
         super().__init__()
+        self.register_theme(WORKBENCH)
+        self.theme = WORKBENCH.name
         self._opening = opening or Opening()
         self.services = services
         self.session = Session(self, services, self._opening.draft, root)
@@ -70,8 +72,6 @@ class WorkbenchApp(App[None]):
 
     def on_mount(self) -> None:
         """Show the first screen; start what runs beside it."""
-        self.register_theme(WORKBENCH)
-        self.theme = WORKBENCH.name
         self._apply_keymap()
         if self._opening.run is not None:
             self.session.run.open(self._opening.run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -17,11 +17,9 @@ from tui_trainer.runs.events import Progress
 from tui_trainer.runs.snapshot import RunView
 from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
+from tui_trainer.tui.machine_line import MachineLine
 from tui_trainer.tui.session import Session
 from tui_trainer.tui.widgets.topbar import TopBar
-
-if TYPE_CHECKING:
-    from tui_trainer.procs.machine import MachineReading
 
 MACHINE_SECONDS = 2.0
 MIN_WIDTH, MIN_HEIGHT = 60, 16
@@ -48,6 +46,7 @@ class WorkbenchScreen(Screen[None]):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
+        self._machine_line = MachineLine()
 
     def compose(self) -> ComposeResult:
         """The top bar, the screen's own body, the key line."""
@@ -83,14 +82,7 @@ class WorkbenchScreen(Screen[None]):
         reading = self.session.services.machine.reading
         if reading is None or not self.is_current:
             return
-        if reading.gpus:
-            parts = [
-                f"GPU{gpu.index} {fmt.size(gpu.memory_used)}/{fmt.size(gpu.memory_total)} {gpu.utilization or 0:.0f}%"
-                for gpu in reading.gpus[:2]
-            ]
-            text = " ".join(parts)
-        else:
-            text = _cpu_and_memory(reading)
+        text = self._machine_line.text(reading)
         self.query_one(TopBar).machine = Content.styled(f"{text} ", "$text-disabled")
 
     def action_leave_field(self) -> None:
@@ -111,15 +103,6 @@ class WorkbenchScreen(Screen[None]):
     def say(self, message: str, *, problem: bool = False) -> None:
         """A passing note at the corner of the screen; never read as markup."""
         self.notify(message, severity="error" if problem else "information", markup=False, timeout=10 if problem else 5)
-
-
-def _cpu_and_memory(reading: MachineReading) -> str:
-    """CPU load in steps of five and memory in whole GB, so that noise does not redraw the line."""
-    cpu = "–" if reading.cpu_percent is None else f"{round(reading.cpu_percent / 5) * 5}%"
-    if reading.memory_total is None or reading.memory_available is None:
-        return f"cpu {cpu}"
-    used = reading.memory_total - reading.memory_available
-    return f"cpu {cpu} ram {used / 2**30:.0f}/{reading.memory_total / 2**30:.0f}G"
 
 
 def run_line(view: RunView) -> tuple[Content, ...]:

@@ -88,33 +88,39 @@ class DataScreen(EditingScreen):
     ]
 
     def compose_body(self) -> Iterable[Widget]:
-        """Fields at the left; rows above, the row below."""
-        table = RowTable(id="rows")
+        """Fields at the left; rows above, the row below, once there is a dataset."""
         with Horizontal(id="body"):
             fields = FieldList(label_width=12, id="source")
             fields.border_title = "Source"
             yield fields
             with Vertical(id="right"):
-                with Vertical(id="rows-pane") as pane:
-                    pane.border_title = "Rows"
-                    yield Static(_WELCOME, id="welcome", markup=False)
-                    yield Heading(table)
-                    yield table
-                with Vertical(id="sample-pane") as pane:
-                    pane.border_title = "Row"
-                    yield SampleView(id="sample")
+                yield Static(_WELCOME, id="welcome", markup=False)
         yield Static("", id="verdict", markup=False)
 
     def on_mount(self) -> None:
-        """Show the draft and its dataset, and follow both."""
+        """Follow the draft and its dataset, and show both once the screen is painted: the schema takes a while."""
         super().on_mount()
+        self._shown_info: dict[str, Any] = {}
         self.session.draft_changed.subscribe(self, lambda _: self._show_fields())
         self.session.dataset.changed.subscribe(self, self._show_dataset)
-        self._shown_info: dict[str, Any] = {}
+        self.query_one("#source").focus()
+        self.call_after_refresh(self._begin)
+
+    async def _begin(self) -> None:
+        await self.query_one("#right").mount(*self._panes())
         self._show_fields()
         self._show_dataset(self.session.dataset.state)
         self.session.dataset.open(self.session.draft.config)
-        (self.query_one("#rows") if self.session.draft.config.data.path else self.query_one("#source")).focus()
+        if self.session.draft.config.data.path:
+            self.query_one("#rows").focus()
+
+    def _panes(self) -> Iterable[Widget]:
+        table = RowTable(id="rows")
+        rows = Vertical(Heading(table), table, id="rows-pane")
+        rows.border_title = "Rows"
+        sample = Vertical(SampleView(id="sample"), id="sample-pane")
+        sample.border_title = "Row"
+        return rows, sample
 
     def main_pane(self) -> Widget:
         """The rows."""

@@ -15,11 +15,11 @@ from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 
 from tui_trainer.text import safe, safe_line
-from tui_trainer.tui.widgets.cursor_list import CursorList
+from tui_trainer.tui.widgets.cursor_list import CursorList, Heading
 from tui_trainer.tui.widgets.length_chart import LengthChart
 from tui_trainer.tui.widgets.sample import IGNORED_LABEL, Sample
 from tui_trainer.tui.widgets.token_flow import TokenFlow
-from tui_trainer.tui.widgets.token_grid import GRID_HEADING, BatchGrid, TokenGrid
+from tui_trainer.tui.widgets.token_grid import BatchGrid, TokenGrid
 
 VIEWS = ("messages", "tokens", "grid", "batch", "record", "stats")
 _MOST_TEXT = 20_000
@@ -74,7 +74,6 @@ class SampleView(Vertical):
         height: 1fr;
         & ContentSwitcher { height: 1fr; }
         & ContentSwitcher > * { height: 1fr; }
-        & .sample--heading { height: 1; color: $primary; }
         & .sample--status { height: 1; color: $text-muted; background: $surface; }
         & VerticalScroll { scrollbar-size-vertical: 1; }
         & VerticalScroll > Static { width: 100%; height: auto; }
@@ -97,15 +96,12 @@ class SampleView(Vertical):
         """The tab strip, the views, the status of what is under the cursor."""
         yield TabStrip(VIEWS)
         with ContentSwitcher(initial="view-tokens"):
-            yield VerticalScroll(Static(id="turns"), id="view-messages")
+            yield VerticalScroll(Static(id="turns", markup=False), id="view-messages")
             yield TokenFlow(id="view-tokens")
-            with Vertical(id="view-grid"):
-                yield Static(GRID_HEADING, classes="sample--heading", markup=False)
-                yield TokenGrid(id="grid")
-            with Vertical(id="view-batch"):
-                yield Static("", classes="sample--heading", id="batch-heading", markup=False)
-                yield BatchGrid(id="batch")
-            yield VerticalScroll(Static(id="record"), id="view-record")
+            grid, batch = TokenGrid(id="grid"), BatchGrid(id="batch")
+            yield Vertical(Heading(grid), grid, id="view-grid")
+            yield Vertical(Heading(batch), batch, id="view-batch")
+            yield VerticalScroll(Static(id="record", markup=False), id="view-record")
             yield LengthChart(id="view-stats")
         yield Static("", classes="sample--status", markup=False)
 
@@ -122,9 +118,8 @@ class SampleView(Vertical):
 
     def show_batch(self, batch: dict[str, Any]) -> None:
         """Show the batch that the row is in."""
-        grid = self.query_one(BatchGrid)
-        grid.show(batch)
-        self.query_one("#batch-heading", Static).update(Content(grid.summary))
+        self.query_one(BatchGrid).show(batch)
+        self.query_one("#view-batch Heading").refresh()
 
     def _summary(self, problem: str) -> str:
         if self.sample is None:

@@ -11,8 +11,6 @@ from tui_trainer.text import safe_line
 from tui_trainer.tui.widgets.cursor_list import CursorList, Parts
 from tui_trainer.tui.widgets.sample import IGNORED_LABEL, Sample
 
-GRID_HEADING = "     #      id  text                 label  mask    pos"
-
 
 class TokenGrid(CursorList):
     """One line a token of a row."""
@@ -25,6 +23,10 @@ class TokenGrid(CursorList):
         """Show a row."""
         self._sample = sample
         self.set_num_lines(sample.num_tokens if sample else 0, cursor=0)
+
+    def heading(self) -> str:
+        """The names of the columns."""
+        return f"{'#':>6}  {'id':>6}  {'text':<18}  {'label':>6}  {'mask':>4}  {'pos':>5}"
 
     def line_parts(self, line: int) -> Parts:
         """Number, id, text, label, attention mask, position."""
@@ -56,8 +58,7 @@ class BatchGrid(CursorList):
         self._batch = batch
         self.set_num_lines(max((len(row) for row in batch.get("input_ids", ())), default=0), cursor=0)
 
-    @property
-    def summary(self) -> str:
+    def heading(self) -> str:
         """Shape and padding of the batch in words."""
         rows: Sequence[Sequence[int]] = self._batch.get("input_ids", ())
         if not rows:
