@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from tui_trainer.engine.data.problems import RowProblem
 
 IGNORED = -100
@@ -99,3 +101,8 @@ class Example:
         for start, end in self.trained:
             labels[start:end] = self.input_ids[start:end]
         return labels
+
+
+def example_arrays(example: Example) -> dict[str, np.ndarray]:
+    """`input_ids` and `labels` of an example as the store would give them, int64, shape (num_tokens,)."""
+    return {name: np.array(getattr(example, name), dtype=np.int64) for name in ("input_ids", "labels")}

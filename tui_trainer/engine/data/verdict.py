@@ -72,17 +72,7 @@ class Tally:
         """
         reason = self._blocking_reason()
         problems = [self._problem(code, where) for code in sorted(self._rows, key=_order)]
-        problems += [
-            {
-                "code": problem.code.value,
-                "severity": severity_of(problem.code),
-                "count": self.num_usable,
-                "rows": [],
-                "message": f"all rows: {problem.message}",
-                "remedy": remedy_of(problem.code),
-            }
-            for problem in also
-        ]
+        problems += [problem_of_all(problem, self.num_usable) for problem in also]
         return {
             "num_rows": self.num_rows,
             "num_usable": self.num_usable,
@@ -132,6 +122,18 @@ class Tally:
             share = self._num_lost / self.num_rows
             return f"{self._num_lost:,} of {self.num_rows:,} rows ({share:.0%}) are of no use"
         return ""
+
+
+def problem_of_all(problem: RowProblem, num_rows: int) -> dict[str, Any]:
+    """A problem of every row, as the contract has it."""
+    return {
+        "code": problem.code.value,
+        "severity": severity_of(problem.code),
+        "count": num_rows,
+        "rows": [],
+        "message": f"all rows: {problem.message}",
+        "remedy": remedy_of(problem.code),
+    }
 
 
 def _order(code: Code) -> tuple[bool, int]:

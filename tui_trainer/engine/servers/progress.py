@@ -31,7 +31,7 @@ def with_progress(task: Callable[[Report], T], cancellation: Cancellation) -> Ge
     Returns:
         What the task returns; what it raises is raised.
     """
-    items: queue.Queue[dict[str, Any]] = queue.Queue()
+    items: queue.Queue[dict[str, Any] | None] = queue.Queue()
     outcome: dict[str, Any] = {}
 
     def run() -> None:
@@ -39,15 +39,20 @@ def with_progress(task: Callable[[Report], T], cancellation: Cancellation) -> Ge
             outcome["result"] = task(_throttled(items, cancellation))
         except BaseException as error:
             outcome["error"] = error
+        items.put(None)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        while thread.is_alive() or not items.empty():
+        while True:
             try:
-                yield items.get(timeout=_POLL_SECONDS)
+                item = items.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 cancellation.check()
+                continue
+            if item is None:
+                break
+            yield item
     finally:
         if cancellation.is_cancelled:
             thread.join()
@@ -57,7 +62,7 @@ def with_progress(task: Callable[[Report], T], cancellation: Cancellation) -> Ge
     return result
 
 
-def _throttled(items: queue.Queue[dict[str, Any]], cancellation: Cancellation) -> Report:
+def _throttled(items: queue.Queue[dict[str, Any] | None], cancellation: Cancellation) -> Report:
     last_task, last_time = "", 0.0
 
     def report(task: str, done: int | None, total: int | None) -> None:

@@ -1,0 +1,231 @@
+"""A dataset that is looked at: opened at once, its tokenizer loaded when tokens are asked for first.
+
+Used by the data worker and by the commands `preview` and `check`. Methods may be called from several threads.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from tui_trainer.config.schema import RunConfig
+from tui_trainer.engine.data.building import VERDICT, build_store
+from tui_trainer.engine.data.collate import Padding, packed_batch, padded_batch
+from tui_trainer.engine.data.example import Example, example_arrays
+from tui_trainer.engine.data.generation import configured_stops
+from tui_trainer.engine.data.packing import pack, packed_row
+from tui_trainer.engine.data.pipeline import DataPipeline
+from tui_trainer.engine.data.prepare import fingerprint_for, pipeline_for
+from tui_trainer.engine.data.problems import RowProblem
+from tui_trainer.engine.data.rows import BadRow, Heartbeat, Record, no_heartbeat
+from tui_trainer.engine.data.rowset import OpenedData, open_data
+from tui_trainer.engine.data.store import ExampleStore, find_store, stores_dir
+from tui_trainer.engine.data.tokenizer_cache import text_tokenizer
+from tui_trainer.engine.data.verdict import Tally, problem_of_all
+from tui_trainer.engine.report import Report, ignore_report
+from tui_trainer.errors import UsageError
+
+MAX_CELL_CHARACTERS = 2000
+"""Characters of a cell that `rows` returns; the record itself is in `sample`."""
+
+MAX_LENGTHS = 200_000
+"""Lengths that the verdict lists at most; of a larger set every n-th row's."""
+
+
+class DataSession:
+    """One configuration's data.
+
+    Args:
+        config: the run.
+        split: look at this split instead of the one to train on.
+        report: told what opening does.
+
+    Raises:
+        WorkbenchError: as `open_data`.
+    """
+
+    def __init__(self, config: RunConfig, split: str | None = None, report: Report = ignore_report) -> None:
+        self.config = config
+        self.split = split
+        self._lock = threading.Lock()
+        self._pipeline: DataPipeline | None = None
+        self._judged: ExampleStore | None = None
+        self.opened: OpenedData = open_data(config.data, config.stage, split=split, report=report)
+        self.rows = self.opened.train
+
+    # -- what is known without a tokenizer
+
+    def count(self, heartbeat: Heartbeat = no_heartbeat) -> int:
+        """Count the rows to the end."""
+        return self.rows.count(heartbeat)
+
+    def info(self) -> dict[str, Any]:
+        """Sources with their splits, the format, and the rows as far as they are counted."""
+        spec = self.opened.specs[0]
+        return {
+            "sources": [
+                {
+                    "path": dataset.path,
+                    "splits": {
+                        name: {"num_rows": source.num_rows, "features": dict(source.features)}
+                        for name, source in dataset.splits.items()
+                    },
+                }
+                for dataset in self.opened.datasets
+            ],
+            "split": self.split_name,
+            "num_rows": self.rows.num_rows,
+            "format": spec.format,
+            "columns": dict(spec.columns),
+            "confidence": round(spec.confidence, 3),
+            "reason": spec.reason,
+            "features": dict(self.rows.features),
+        }
+
+    @property
+    def split_name(self) -> str:
+        """The split that is looked at; of a dataset that has only one, that one."""
+        wanted = self.split or self.config.data.split
+        splits = self.opened.datasets[0].splits
+        return next(iter(splits)) if wanted not in splits and len(splits) == 1 else wanted
+
+    def records(self, start: int, stop: int) -> list[Record]:
+        """Rows as they stand in the data."""
+        return self.rows.records(start, stop)
+
+    def record(self, row: int) -> Record:
+        """One row.
+
+        Raises:
+            UsageError: there is no such row.
+        """
+        found = self.rows.records(row, row + 1) if row >= 0 else []
+        if not found:
+            raise UsageError(f"there is no row {row}; the data has {self.rows.count():,}", remedy="The first is row 0.")
+        return found[0]
+
+    # -- what needs the tokenizer
+
+    @property
+    def has_pipeline(self) -> bool:
+        """Whether tokens can be had at once."""
+        return self._pipeline is not None
+
+    @property
+    def is_stand_in(self) -> bool:
+        """Whether tokens are shown by a stand-in, because no model is named."""
+        return self.config.model.name_or_path is None and self.config.model.tokenizer_name_or_path is None
+
+    def pipeline(self, report: Report = ignore_report) -> DataPipeline:
+        """The pipeline, made at first use.
+
+        Args:
+            report: told when the tokenizer has to be loaded.
+
+        Raises:
+            WorkbenchError: the tokenizer or the template cannot be had.
+        """
+        with self._lock:
+            if self._pipeline is None:
+                tokenizer = text_tokenizer(self.config.model, report)
+                stops = configured_stops(self.config.model, tokenizer)
+                self._pipeline = pipeline_for(self.config, tokenizer, self.opened, stops)
+            return self._pipeline
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The fingerprint of the rows as they are tokenised."""
+        return fingerprint_for(self.rows, self.pipeline(), self.config)
+
+    def template(self) -> dict[str, str] | None:
+        """Name, source and hash of the chat template, None for none."""
+        template = self.pipeline().template
+        return template.to_dict() if template else None
+
+    def examples(self, records: Sequence[Record]) -> list[Example]:
+        """Examples with spans, for showing."""
+        return self.pipeline().examples(records, in_detail=True)
+
+    def partial_verdict(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """The verdict over some examples only."""
+        tally = Tally(self.config.data)
+        tally.add(examples)
+        return tally.result(self.rows.where, self._problems_of_all())
+
+    def verdict(self, report: Report = ignore_report) -> dict[str, Any]:
+        """The verdict over all rows, with `fingerprint` and `lengths`; from the cache if it was made before."""
+        self.pipeline(report)
+        store = self._store(report)
+        verdict = dict(store.meta[VERDICT])
+        also = [problem_of_all(problem, verdict["num_usable"]) for problem in self._problems_of_all()]
+        verdict["problems"] = [*verdict["problems"], *also]
+        step = -(-len(store.lengths) // MAX_LENGTHS) or 1
+        return {**verdict, "fingerprint": self.fingerprint, "lengths": store.lengths[::step].tolist()}
+
+    def known_lengths(self, start: int, stop: int) -> list[int] | None:
+        """Tokens of some rows, once the whole set is judged."""
+        store = self._known_store()
+        return store.lengths[start:stop].tolist() if store else None
+
+    def problem_rows(self, code: str) -> list[int]:
+        """All rows that have a problem, once the whole set is judged."""
+        store = self._known_store()
+        return store.problem_rows(code).tolist() if store else []
+
+    def batch(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """What the collator makes of some rows, as nested lists, with the text of each row of the batch."""
+        records = [self.record(number) for number in numbers]
+        pipeline = self.pipeline()
+        usable = [example for example in pipeline.examples(records) if example.is_usable]
+        if not usable:
+            return {"input_ids": [], "attention_mask": [], "labels": [], "position_ids": [], "texts": [], "rows": []}
+        arrays = [example_arrays(example) for example in usable]
+        data = self.config.data
+        if data.packing:
+            bins = pack([example.num_tokens for example in usable], data.max_length, self.config.training.seed)
+            packed = [packed_batch([packed_row([arrays[member] for member in members])]) for members in bins]
+            lists = {name: [batch[name][0].tolist() for batch in packed] for name in packed[0]}
+            lists["attention_mask"] = [[1] * len(ids) for ids in lists["input_ids"]]
+            rows = [[usable[member].row for member in members] for members in bins]
+        else:
+            padding = Padding.of(data, pipeline.tokenizer.padded_with(data.pad_token))
+            lists = {name: array.tolist() for name, array in padded_batch(arrays, padding).items()}
+            lists["position_ids"] = [list(range(len(ids))) for ids in lists["input_ids"]]
+            rows = [[example.row] for example in usable]
+        return {**lists, "texts": [pipeline.tokenizer.decode(ids) for ids in lists["input_ids"]], "rows": rows}
+
+    def _store(self, report: Report) -> ExampleStore:
+        if self._judged is None:
+            folder = stores_dir(self.config.data.cache_dir)
+            self._judged = build_store(self.rows, self.pipeline(), self.config.data, self.fingerprint, folder, report)
+        return self._judged
+
+    def _known_store(self) -> ExampleStore | None:
+        if self._judged is None and self.has_pipeline:
+            self._judged = find_store(stores_dir(self.config.data.cache_dir), self.fingerprint)
+        return self._judged
+
+    def _problems_of_all(self) -> list[RowProblem]:
+        problem = self.pipeline().stop_problem
+        return [problem] if problem else []
+
+
+def raw_text(record: Record) -> str:
+    """The record as JSON text, or what is wrong with it."""
+    if isinstance(record.value, BadRow):
+        return f"{record.where}: {record.value.message}"
+    return json.dumps(record.value, ensure_ascii=False, indent=2, default=_described)
+
+
+def cell_text(value: Any) -> str:
+    """A cell of the table: text as it is, anything else as JSON, cut to a sane length."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_described)
+    return text[:MAX_CELL_CHARACTERS]
+
+
+def _described(value: Any) -> str:
+    """A value that JSON does not know, as a date or bytes of a Parquet file."""
+    return f"<{type(value).__name__}>" if isinstance(value, (bytes, bytearray)) else str(value)
