@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tui_trainer.procs.machine import Gpu
+from tui_trainer.procs.machine import Gpu, usable_cpus
 from tui_trainer.redact import redact_arguments
 
 LIBRARIES = (
@@ -70,7 +69,7 @@ def run_facts(argv: Sequence[str], parent: str | None, gpus: Sequence[Gpu]) -> d
         "argv": redact_arguments(argv),
         "cwd": str(here),
         "host": platform.node(),
-        "num_cpus": os.cpu_count(),
+        "num_cpus": usable_cpus(),
         "git_commit": git_commit(here),
         "versions": library_versions(),
         "gpus": [{"index": gpu.index, "name": gpu.name, "memory_bytes": gpu.memory_total} for gpu in gpus],

@@ -123,6 +123,28 @@ def _ask_nvidia_smi(query: str, fields: str) -> Iterator[str]:
         yield from answer.stdout.decode("utf-8", "replace").splitlines()
 
 
+def usable_cpus() -> int:
+    """Cores that our processes may use, within their affinity and the quota of our control group."""
+    cores = len(os.sched_getaffinity(0))
+    for quota, period in (_cpu_max(), _read_numbers("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        if quota and period and quota > 0:
+            cores = min(cores, max(round(quota / period), 1))
+    return cores
+
+
+def _cpu_max() -> tuple[int | None, int | None]:
+    """Quota and period of a control group of version 2: "200000 100000", or "max 100000" without limit."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        return (None if quota == "max" else int(quota)), int(period)
+    except (OSError, ValueError):
+        return None, None
+
+
+def _read_numbers(*names: str) -> tuple[int | None, ...]:
+    return tuple(_read_number(f"/sys/fs/cgroup/cpu/{name}") for name in names)
+
+
 def read_memory() -> tuple[int | None, int | None]:
     """Bytes of memory in all and free to use, within the limit of our control group."""
     try:

@@ -5,7 +5,6 @@ Called by the command line and, in a thread, by the screens: it blocks for a fra
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from tui_trainer.config.resolve import Resolved
 from tui_trainer.config.toml import dump_toml
 from tui_trainer.errors import MachineError, WorkbenchError
 from tui_trainer.procs.facts import run_facts
-from tui_trainer.procs.machine import detect_gpus
+from tui_trainer.procs.machine import detect_gpus, usable_cpus
 from tui_trainer.procs.orders import LaunchOrder
 from tui_trainer.procs.spawn import start_existing
 from tui_trainer.runs.files import write_bytes
@@ -57,7 +56,7 @@ def create_run(
     config = resolved.config
     gpus = detect_gpus()
     layout = create(config.name, dump_toml(config.model_dump(mode="json")), run_facts(argv, parent, gpus), root=root)
-    command = launch_command(config, layout.root, num_gpus=len(gpus), num_cpus=os.cpu_count() or 1)
+    command = launch_command(config, layout.root, num_gpus=len(gpus), num_cpus=usable_cpus())
     order = LaunchOrder(command.argv, command.env, str(Path.cwd()), config.launch.grace_seconds)
     try:
         for name, text in command.files.items():
