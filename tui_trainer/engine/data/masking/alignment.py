@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from tokenizers import Encoding
 
+from tui_trainer.engine.data.masking.probe import added_pattern
 from tui_trainer.engine.data.problems import Code, RowProblem
 from tui_trainer.engine.data.tokenizer import TextTokenizer
 
@@ -56,8 +56,7 @@ class PromptCheck:
 
     def __init__(self, tokenizer: TextTokenizer) -> None:
         self._tokenizer = tokenizer
-        added = [token for token in sorted(tokenizer.added_tokens, key=len, reverse=True) if token.strip()]
-        self._added = re.compile("|".join(map(re.escape, added))) if added else None
+        self._added = added_pattern(tokenizer)
         self._known: dict[str, list[int]] = {}
 
     def problem(self, text: str, start: int, ids: list[int], token: int, turn: int) -> RowProblem | None:
@@ -87,8 +86,6 @@ class PromptCheck:
 
     def _tail_start(self, text: str, start: int) -> int:
         """Where the last added token before the turn begins."""
-        if self._added is None:
-            return 0
         width = 256
         while True:
             begin = max(start - width, 0)

@@ -56,7 +56,7 @@ class TemplateProfile:
         if adapted["role"] == "developer" and not template.knows_developer:
             adapted["role"] = "system"
         if self.takes_parts:
-            adapted["content"] = [{"type": "text", "text": adapted["content"]}] if adapted["content"] else []
+            adapted["content"] = [{"type": "text", "text": adapted["content"]}]
         if self.string_arguments and "tool_calls" in adapted:
             adapted["tool_calls"] = copy.deepcopy(adapted["tool_calls"])
             for call in adapted["tool_calls"]:
@@ -67,14 +67,20 @@ class TemplateProfile:
 
 def probe_template(template: ChatTemplate, tokenizer: TextTokenizer) -> TemplateProfile:
     """Find out about a template; what no probe shows stays at its default."""
-    added = [token for token in sorted(tokenizer.added_tokens, key=len, reverse=True) if token.strip()]
-    pattern = re.compile("|".join(map(re.escape, added))) if added else re.compile("(?!)")
+    pattern = added_pattern(tokenizer)
     takes_parts = _takes_parts(template)
     string_arguments = _wants_string_arguments(template, takes_parts)
     profile = TemplateProfile(takes_parts, string_arguments)
     plain = _closing(template, profile, pattern, _plain_turn()) or Closing()
-    with_calls = _closing(template, profile, pattern, _calling_turn())
+    is_open = bool(plain.inner) and not plain.last
+    with_calls = _closing(template, profile, pattern, _calling_turn(), is_open=is_open)
     return TemplateProfile(takes_parts, string_arguments, plain, with_calls or plain)
+
+
+def added_pattern(tokenizer: TextTokenizer) -> re.Pattern[str]:
+    """Matches any added token that is more than blanks, the longest first."""
+    added = [token for token in sorted(tokenizer.added_tokens, key=len, reverse=True) if token.strip()]
+    return re.compile("|".join(map(re.escape, added)) or "(?!)")
 
 
 def _question(text: str = "a") -> Message:
@@ -117,8 +123,18 @@ def _wants_string_arguments(template: ChatTemplate, takes_parts: bool) -> bool:
     return (_SAID not in as_object or is_printed) and _SAID in as_text
 
 
-def _closing(template: ChatTemplate, profile: TemplateProfile, added: re.Pattern[str], turn: Message) -> Closing | None:
-    """How a turn is closed, told by what follows what was said alone, and with another turn behind it."""
+def _closing(
+    template: ChatTemplate, profile: TemplateProfile, added: re.Pattern[str], turn: Message, *, is_open: bool = False
+) -> Closing | None:
+    """How a turn is closed, told by what follows what was said alone, and with another turn behind it.
+
+    Args:
+        template: the template.
+        profile: what is known of it.
+        added: matches added tokens.
+        turn: the turn.
+        is_open: the template leaves turns open, and the header of the next turn is where generation stops.
+    """
     follower = (
         {"role": "tool", "content": "b", "name": "f", "tool_call_id": "call00001"}
         if "tool_calls" in turn
@@ -131,6 +147,9 @@ def _closing(template: ChatTemplate, profile: TemplateProfile, added: re.Pattern
     if followed is None:
         followed = alone
     common = common_prefix(alone, followed)
+    if is_open:
+        opener = added.search(followed, common)
+        return Closing(followed[: opener.end()], "", opener.group()) if opener else Closing()
     shared = [match for match in added.finditer(followed) if match.end() <= common]
     if shared:
         closing = followed[: shared[-1].end()]

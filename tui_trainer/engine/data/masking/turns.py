@@ -8,6 +8,7 @@ end-of-turn token that `probe` found.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 from tui_trainer.engine.data.formats.messages import Message
 from tui_trainer.engine.data.formats.normalise import Chat
 from tui_trainer.engine.data.masking.layout import LayoutCache
-from tui_trainer.engine.data.masking.probe import Closing, common_prefix, probe_template
+from tui_trainer.engine.data.masking.probe import Closing, added_pattern, common_prefix, probe_template
 from tui_trainer.engine.data.masking.rendered import RenderedChat, Slot, Turn
 from tui_trainer.engine.data.problems import Code, RowProblem
 from tui_trainer.engine.data.templates.chat_template import ChatTemplate, RenderError
@@ -25,7 +26,7 @@ from tui_trainer.engine.data.tokenizer import TextTokenizer
 _FIRST_MARK = 0x100000
 _LAST_MARK = 0x10FFFD
 _MARK = re.compile(f"[{chr(_FIRST_MARK)}-{chr(_LAST_MARK)}]")
-_SHOWN = 40
+_LONGEST_TOKEN = 256
 _TEXT_FIELDS = ("reasoning_content", "content")
 
 
@@ -41,6 +42,7 @@ class TurnFinder:
         self.template = template
         self.profile = probe_template(template, tokenizer)
         self._tokenizer = tokenizer
+        self._added = added_pattern(tokenizer)
         self._layouts = LayoutCache()
 
     def find(self, chat: Chat, *, with_care: bool = False) -> RenderedChat:
@@ -85,6 +87,14 @@ class TurnFinder:
             min(len(fed), len(trained)),
         )
         return f"at token {place} a chat has {self._shown(fed, place)}, training has {self._shown(trained, place)}"
+
+    def token_border(self, text: str, place: int) -> int:
+        """The place itself, or where the added token begins that lies across it."""
+        begin = max(place - _LONGEST_TOKEN, 0)
+        for match in self._added.finditer(text, begin, place + _LONGEST_TOKEN):
+            if match.start() < place < match.end():
+                return match.start()
+        return place
 
     def _shown(self, ids: Sequence[int], place: int) -> str:
         return repr(self._tokenizer.token_text(ids[place])) if place < len(ids) else "nothing"
@@ -203,12 +213,35 @@ class _Search:
                         Code.TEMPLATE_DROPS_CONTENT, f"the {what} of message {number} ({message['role']}) is left out"
                     )
                 )
-        names = [call["function"]["name"] for message in self._messages for call in message.get("tool_calls", ())]
-        names += [str((tool.get("function") or tool).get("name", "")) for tool in self._chat.tools or ()]
-        missing = next((name for name in names if name and name not in self._text), None)
+        missing = self._missing_tool()
         if missing:
-            problems.append(RowProblem(Code.TEMPLATE_NO_TOOLS, f"the tool {missing} is left out"))
+            problems.append(RowProblem(Code.TEMPLATE_NO_TOOLS, f"{missing} is left out"))
         return problems
+
+    def _missing_tool(self) -> str:
+        """A tool or a call that the template leaves out, in words; empty if there is none."""
+        for tool in self._chat.tools or ():
+            name = str((tool.get("function") or tool).get("name", ""))
+            if name not in self._text:
+                return f"the tool {name}"
+        calls = [
+            (number, call["function"]["name"])
+            for number, message in enumerate(self._messages)
+            for call in message.get("tool_calls", ())
+        ]
+        if not calls:
+            return ""
+        marked = copy.deepcopy(self._messages)
+        for order, call in enumerate(call for message in marked for call in message.get("tool_calls", ())):
+            call["function"]["name"] += chr(_FIRST_MARK + order)
+        try:
+            text = self._finder.template.render(marked, self._chat.tools)
+        except RenderError:
+            return ""
+        for order, (number, name) in enumerate(calls):
+            if chr(_FIRST_MARK + order) not in text:
+                return f"the call of {name} in message {number}"
+        return ""
 
     # -- one turn
 
@@ -232,7 +265,7 @@ class _Search:
             if number == 0:
                 message = "the conversation begins with the assistant; no chat does"
             return said, [RowProblem(Code.ROLE_ORDER, message)]
-        shared = common_prefix(prompt, self._text)
+        shared = self._finder.token_border(self._text, common_prefix(prompt, self._text))
         if shared == len(prompt) and shared >= floor and (said is None or shared <= said):
             return shared, []
         difference = self._finder.first_difference(prompt, self._text)
@@ -328,7 +361,7 @@ class _Search:
             fresh = self._finder.template.render(self._messages[: number + 1], self._chat.tools)
         except RenderError:
             return []
-        if fresh.startswith(self._text[:end]):
+        if fresh.startswith(self._text[:end]) or self._text.startswith(fresh):
             return []
         if common_prefix(fresh, self._text) < start:
             # the turns before it differ already, which is reported where they are
