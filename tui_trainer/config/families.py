@@ -28,6 +28,8 @@ class Family:
         mlp: the feed-forward's path inside a layer, then its projections: gate, up, down, or gate and up in one, down,
             or without a gate up, down.
         is_gated: whether the feed-forward has a gate.
+        num_activation_copies: tensors of the feed-forward's width that its activation keeps for the backward pass: with
+            a gate three, without one; four where the activation is written out in steps ("gelu_new").
         embedding: path of the token embedding.
         positions: path of the learned positions, empty if positions are rotated in.
         num_norms: norms of a layer, those of query and key not counted.
@@ -54,6 +56,7 @@ class Family:
     attention: tuple[str, ...] = ("self_attn", "q_proj", "k_proj", "v_proj", "o_proj")
     mlp: tuple[str, ...] = ("mlp", "gate_proj", "up_proj", "down_proj")
     is_gated: bool = True
+    num_activation_copies: int = 3
     embedding: str = "model.embed_tokens"
     positions: str = ""
     num_norms: int = 2
@@ -177,6 +180,7 @@ FAMILIES: dict[str, Family] = {
         attention=("self_attn", "q_proj", "k_proj", "v_proj", "dense"),
         mlp=("mlp", "fc1", "fc2"),
         is_gated=False,
+        num_activation_copies=4,
         num_norms=1,
         has_norm_bias=True,
         qkv_bias=True,
@@ -203,6 +207,7 @@ FAMILIES: dict[str, Family] = {
         is_tied=True,
         mlp=("mlp", "c_fc", "c_proj"),
         is_gated=False,
+        num_activation_copies=1,
         has_norm_bias=True,
         qkv_bias="!use_bias",
         output_bias="!use_bias",
@@ -220,6 +225,7 @@ FAMILIES: dict[str, Family] = {
         attention=("attn", "c_attn", "c_proj"),
         mlp=("mlp", "c_fc", "c_proj"),
         is_gated=False,
+        num_activation_copies=4,
         embedding="transformer.wte",
         positions="transformer.wpe",
         has_norm_bias=True,
@@ -237,6 +243,7 @@ FAMILIES: dict[str, Family] = {
         attention=("attention", "query_key_value", "dense"),
         mlp=("mlp", "dense_h_to_4h", "dense_4h_to_h"),
         is_gated=False,
+        num_activation_copies=1,
         embedding="gpt_neox.embed_in",
         has_norm_bias=True,
         qkv_bias="!attention_bias",

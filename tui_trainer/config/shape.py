@@ -77,9 +77,10 @@ class ModelShape:
         head_dim: width of a head.
         is_tied: whether the output layer shares the embedding's weights.
         max_position_embeddings: longest sequence the model was made for, in tokens.
-        is_gated: whether the feed-forward has a gate.
+        num_activation_copies: tensors of `intermediate_size` a token that an activation keeps for the backward pass.
         has_layer_norm: whether norms are LayerNorm and not RMSNorm.
-        num_norms: norms of a layer.
+        num_norms: norms of a layer, those of query and key not counted.
+        norm_width: numbers a token that all norms of a layer work on.
         parts: its weight matrices.
     """
 
@@ -94,9 +95,10 @@ class ModelShape:
     head_dim: int
     is_tied: bool
     max_position_embeddings: int
-    is_gated: bool
+    num_activation_copies: int
     has_layer_norm: bool
     num_norms: int
+    norm_width: int
     parts: tuple[Part, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -146,9 +148,10 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
         head_dim=sizes["head_dim"],
         is_tied=is_tied,
         max_position_embeddings=sizes["max_positions"],
-        is_gated=family.is_gated,
+        num_activation_copies=family.num_activation_copies,
         has_layer_norm=family.has_norm_bias,
         num_norms=family.num_norms,
+        norm_width=family.num_norms * sizes["hidden_size"] + _qk_norm_width(family, sizes),
         parts=parts,
     )
 
@@ -177,6 +180,10 @@ def _active_width(sizes: Mapping[str, int]) -> int:
         return sizes["intermediate_size"]
     width = sizes["expert_size"] or sizes["intermediate_size"]
     return width * sizes["experts_per_token"] + sizes["shared_expert_size"]
+
+
+def _qk_norm_width(family: Family, sizes: Mapping[str, int]) -> int:
+    return (sizes["num_heads"] + sizes["num_kv_heads"]) * sizes["head_dim"] if family.qk_norm else 0
 
 
 def _parts(config: Mapping[str, Any], family: Family, sizes: Mapping[str, int]) -> Iterator[Part]:
