@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +45,10 @@ _PROGRAM = "tui-trainer"
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; whatever happens, the user never sees a traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # what the terminal's encoding lacks is shown as "?", it does not end the command
+            stream.reconfigure(errors="replace")
     try:
         return _call(words)
     except WorkbenchError as error:
@@ -136,7 +141,7 @@ def _options(
         Path | None,
         typer.Option("--runs", metavar="DIR", help="The run store, instead of $TUI_TRAINER_RUNS or ./runs."),
     ] = None,
-    version: Annotated[
+    _version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+_WIDE = 1000
+
+
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON object on one line of stdout at once; non-finite numbers become texts, as in all our files."""
     sys.stdout.write(json.dumps(jsonable(document), ensure_ascii=True, allow_nan=False) + "\n")
@@ -37,10 +40,10 @@ def talk() -> Console:
 
 @cache
 def paper() -> Console:
-    """The console for tables and other data meant for people, on stdout."""
+    """The console for tables and other data meant for people, on stdout; nothing is cut where it is no terminal."""
     from rich.console import Console
 
-    return Console(markup=False, highlight=False, emoji=False)
+    return Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
 
 
 def can_ask() -> bool:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+from tui_trainer.errors import MachineError
 from tui_trainer.procs.lock import is_held
 from tui_trainer.procs.machine import gpu_memory_by_process
 from tui_trainer.procs.orders import StopOrder
@@ -71,12 +72,19 @@ def request_stop(layout: RunLayout, *, now: bool = False, by: str = "") -> bool:
         Whether there was anything to stop.
 
     Raises:
-        OSError: the run directory cannot be written.
-        WorkbenchError: the run had lost its supervisor and cannot be given a new one.
+        MachineError: the run directory cannot be written, or the run has lost its supervisor and cannot be given a
+            new one.
     """
     if not is_held(layout) and not marked(layout.root):
         return False
-    StopOrder(now, by).write(layout)
+    try:
+        StopOrder(now, by).write(layout)
+    except OSError as error:
+        raise MachineError(
+            f"the order to stop cannot be written: {error.strerror}",
+            where=str(layout.stop_request),
+            remedy="Free some space on that disk, or send SIGTERM to the process in status.json.",
+        ) from None
     adopt(layout)
     return True
 

@@ -1,0 +1,147 @@
+"""`tui-trainer runs set|save|eval|sample|pause|continue|stop`: commands to a run that goes on."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from tui_trainer.cli.arguments import JsonOption, RunArgument
+from tui_trainer.cli.output import print_json, talk
+from tui_trainer.errors import MachineError, RefusedError, UsageError
+from tui_trainer.runs import control
+from tui_trainer.runs.events import ControlApplied, decode
+from tui_trainer.runs.journal import Tailer
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.runs.status import read_status
+from tui_trainer.runs.store import find_run
+from tui_trainer.text import safe_line
+
+VERSION = 1
+_SENDER = "command line"
+_POLL_SECONDS = 0.1
+
+WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until the run has done it.")]
+
+_HELP = {
+    "save": "Save a checkpoint at the next step.",
+    "eval": "Evaluate at the next step.",
+    "sample": "Answer the fixed prompts at the next step.",
+    "pause": "Pause at the next step; the GPU stays in use.",
+    "continue": "Go on after a pause.",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `runs`."""
+    app.command("set")(set_fields)
+    app.command("stop")(stop)
+    for name, summary in _HELP.items():
+        app.command(name, help=summary)(_simple(name))
+
+
+def _simple(name: str) -> Any:
+    def command(run: RunArgument, wait: WaitOption = False, as_json: JsonOption = False) -> None:
+        _send(find_run(run), name, {}, wait=wait, as_json=as_json)
+
+    return command
+
+
+def set_fields(
+    run: RunArgument,
+    assignments: Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE…", help="learning_rate=1e-4, learning_rate=x0.5, save_steps=50 …")
+    ],
+    wait: WaitOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Change fields of a run while it goes on: learning_rate, weight_decay, save_steps and others."""
+    _send(find_run(run), "set", dict(map(_assignment, assignments)), wait=wait, as_json=as_json)
+
+
+def _assignment(text: str) -> tuple[str, float | str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name.strip() or not value.strip():
+        raise UsageError(f"{text!r} is no assignment", remedy="Write key=value, as learning_rate=1e-4.")
+    try:
+        return _field(name), float(value)
+    except ValueError:
+        return _field(name), value.strip()
+
+
+def _field(name: str) -> str:
+    """The name of a field, with or without its section."""
+    return name.strip().removeprefix("training.")
+
+
+def _send(layout: RunLayout, name: str, arguments: dict[str, Any], *, wait: bool, as_json: bool) -> None:
+    status = read_status(layout)
+    if not status.state.is_live:
+        raise RefusedError(f"the run is {status.state.value}, not going on", where=layout.id)
+    answers = Tailer(layout.events, tail_bytes=0)
+    try:
+        command = control.send(layout, name, arguments, by=_SENDER)
+    except OSError as error:
+        raise MachineError(f"the command cannot be written: {error.strerror}", where=str(layout.control)) from None
+    answer = _await_answer(layout, answers, command.id) if wait else None
+    if as_json:
+        acknowledged = answer.to_dict() if answer else None
+        print_json({"version": VERSION, "run": layout.id, "command": name, "id": command.id, "answer": acknowledged})
+    elif answer is None:
+        talk().print(f"{name}: sent; the run answers at its next step")
+    else:
+        talk().print(safe_line(f"{name}: done at step {answer.step}" + (f", {answer.new}" if answer.new else "")))
+
+
+def _await_answer(layout: RunLayout, answers: Tailer, identifier: str) -> ControlApplied:
+    """Wait for the acknowledgement of a command.
+
+    Raises:
+        RefusedError: the trainer refused it, or the run ended first.
+    """
+    while True:
+        is_live = read_status(layout).state.is_live
+        for line in answers.read():
+            event = decode(line)
+            if isinstance(event, ControlApplied) and event.id == identifier:
+                if event.error:
+                    raise RefusedError(safe_line(event.error), where=layout.id)
+                return event
+        if not is_live:
+            raise RefusedError("the run ended before it could do that", where=layout.id)
+        time.sleep(_POLL_SECONDS)
+
+
+def stop(
+    run: RunArgument,
+    wait: WaitOption = False,
+    now: Annotated[bool, typer.Option("--now", help="Do not wait for it to save.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Save and stop at the next step; what does not end within launch.grace_seconds is killed."""
+    from tui_trainer.procs.stop import report, request_stop, wait_until_over
+    from tui_trainer.tui.format import size
+
+    layout = find_run(run)
+    was_live = request_stop(layout, now=now, by=_SENDER)
+    if wait:
+        wait_until_over(layout)
+    standing = report(layout)
+    status = standing.status
+    if as_json:
+        left = [
+            {"pid": survivor.pid, "description": survivor.description, "gpu_memory_bytes": survivor.gpu_memory}
+            for survivor in standing.survivors
+        ]
+        print_json({"version": VERSION, "run": layout.id, **status.to_dict(), "was_live": was_live, "processes": left})
+        return
+    if not was_live:
+        talk().print(f"the run is {status.state.value} already")
+    elif not wait:
+        talk().print("asked to stop at once" if now else "asked to save and stop")
+    else:
+        talk().print(f"{status.state.value} at step {status.step}")
+        for survivor in standing.survivors:
+            held = f", holds {size(survivor.gpu_memory)} of GPU memory" if survivor.gpu_memory else ""
+            talk().print(f"still there: {survivor.pid} {safe_line(survivor.description)}{held}")

@@ -1,0 +1,187 @@
+"""`tui-trainer train`: start a run, and stay with it or not."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from enum import IntEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tui_trainer.cli.arguments import JsonOption, SetOption
+from tui_trainer.cli.output import can_ask, print_json, talk
+from tui_trainer.errors import ConfigurationError, ExitCode, UsageError
+from tui_trainer.paths import runs_dir
+from tui_trainer.text import safe, safe_line
+
+if TYPE_CHECKING:
+    from tui_trainer.cli.interrupts import Interrupts
+    from tui_trainer.config.resolve import Resolved
+    from tui_trainer.runs.layout import RunLayout
+
+VERSION = 1
+_SENDER = "command line"
+
+
+def train(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file, or the name of a preset.")],
+    assignments: SetOption = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="N", help="Name of the run.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Start it and leave it to itself.")] = False,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN[@STEP]", help="Go on from a checkpoint.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be started, start nothing.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Train as a configuration or a preset says.
+
+    The run has its own session: it survives the terminal. ctrl+c asks whether to leave it running or to stop and save.
+    """
+    if resume is not None:
+        raise UsageError(
+            "resuming from a checkpoint is not supported yet",
+            where=f"--resume {resume}",
+            remedy="Start a new run with model.name_or_path set to the checkpoint; its optimiser starts afresh.",
+        )
+    resolved = _resolve(config, [*(assignments or ()), *([f"name={name}"] if name else ())])
+    if dry_run:
+        _show_plan(resolved, as_json=as_json)
+        return int(ExitCode.DONE)
+
+    from tui_trainer.cli.interrupts import Interrupts
+    from tui_trainer.procs.start import start_run
+
+    # an interruption while the processes start waits until it is known which run they are
+    with Interrupts() as interrupts:
+        layout = start_run(resolved, argv=sys.argv)
+        if detach:
+            return _leave(layout, as_json=as_json)
+        return _stay(layout, interrupts, as_json=as_json)
+
+
+def _resolve(reference: str, assignments: list[str]) -> Resolved:
+    """The configuration, checked against this machine; warnings are told, errors raised."""
+    from tui_trainer.config.checks import Facts, check_config
+    from tui_trainer.config.load import load_config
+    from tui_trainer.procs.machine import detect_gpus, read_disk_free
+
+    resolved = load_config(reference, assignments)
+    gpus = detect_gpus()
+    facts = Facts(
+        num_gpus=len(gpus),
+        gpu_memory_bytes=tuple(gpu.memory_total or 0 for gpu in gpus),
+        free_disk_bytes=read_disk_free(runs_dir()),
+    )
+    problems = check_config(resolved.config, facts)
+    if any(problem.severity == "error" for problem in problems):
+        raise ConfigurationError.of(problems)
+    for problem in problems:
+        talk().print(f"warning: {safe_line(str(problem))}", style="yellow")
+    return resolved
+
+
+def _show_plan(resolved: Resolved, *, as_json: bool) -> None:
+    """Print the command line, the files and the configuration of the run that would be started."""
+    from tui_trainer.config.launch import launch_command
+    from tui_trainer.config.toml import dump_toml
+    from tui_trainer.procs.machine import detect_gpus, usable_cpus
+
+    directory = runs_dir() / f"{resolved.config.name}-…"
+    command = launch_command(resolved.config, directory, num_gpus=len(detect_gpus()), num_cpus=usable_cpus())
+    toml = dump_toml(resolved.config.model_dump(mode="json"))
+    if as_json:
+        print_json(
+            {
+                "version": VERSION,
+                "run_directory": str(directory),
+                "argv": list(command.argv),
+                "env": dict(command.env),
+                "files": {"config.toml": toml, **command.files},
+            }
+        )
+        return
+    env = [f"{key}={value}" for key, value in command.env.items()]
+    sections = {"command": " ".join([*env, command.display]), "config.toml": toml, **command.files}
+    for title, text in sections.items():
+        typer.echo(f"# {title}\n{safe(text.strip())}\n")
+
+
+def _leave(layout: RunLayout, *, as_json: bool) -> int:
+    if as_json:
+        print_json({"run": layout.id, "path": str(layout.root)})
+    else:
+        typer.echo(layout.id)
+        _tell_how_to_return(layout)
+    return int(ExitCode.DONE)
+
+
+def _tell_how_to_return(layout: RunLayout) -> None:
+    talk().print(
+        f"{layout.id} goes on. `tui-trainer runs watch {layout.id}` shows it, "
+        f"`tui-trainer runs stop {layout.id}` ends it."
+    )
+
+
+def _stay(layout: RunLayout, interrupts: Interrupts, *, as_json: bool) -> int:
+    """Show the run to its end, or until the user has had enough."""
+    from tui_trainer.cli.follow import Follower, tell_end
+
+    talk().print(f"{layout.id} in {safe_line(str(layout.root))}", style="dim")
+    follower = Follower(layout, as_json=as_json)
+    pressure = _Pressure.NONE
+    while True:
+        with follower:
+            while not follower.has_ended and not interrupts.are_pending:
+                follower.advance()
+        if follower.has_ended:
+            code = tell_end(layout)
+            return int(ExitCode.INTERRUPTED) if pressure else code
+        interrupts.take()
+        pressure = _press_harder(layout, pressure, may_ask=can_ask() and not interrupts.was_terminated)
+        if pressure is _Pressure.LEFT:
+            return int(ExitCode.INTERRUPTED)
+
+
+class _Pressure(IntEnum):
+    """How often the user wanted the end, and how much."""
+
+    NONE = 0
+    SAVING = 1
+    ENDING = 2
+    LEFT = 3
+
+
+def _press_harder(layout: RunLayout, pressure: _Pressure, *, may_ask: bool) -> _Pressure:
+    """What one more interruption means: stop and save; do not wait for the save; leave it to the supervisor."""
+    from tui_trainer.procs.stop import request_stop
+
+    if pressure is _Pressure.NONE:
+        answer = _ask() if may_ask else "s"
+        if answer == "w":
+            return pressure
+        if answer == "s":
+            request_stop(layout, by=_SENDER)
+            talk().print("saving and stopping; ctrl+c again does not wait for the save")
+            return _Pressure.SAVING
+    elif pressure is _Pressure.SAVING:
+        request_stop(layout, now=True, by=_SENDER)
+        talk().print("ending its processes; ctrl+c again leaves that to the supervisor")
+        return _Pressure.ENDING
+    _tell_how_to_return(layout)
+    return _Pressure.LEFT
+
+
+def _ask() -> str:
+    """Whether to leave the run running, to stop and save, or to go on watching; ctrl+c again leaves it running."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        while True:
+            answer = typer.prompt("[l]eave it running, [s]top and save, go on [w]atching", default="l", err=True)
+            if answer.strip().lower()[:1] in ("l", "s", "w"):
+                return str(answer.strip().lower()[:1])
+    except (KeyboardInterrupt, typer.Abort):
+        return "l"
+    finally:
+        signal.signal(signal.SIGINT, before)
