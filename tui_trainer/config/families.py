@@ -6,7 +6,7 @@ other model is counted as the commonest layout, that of Llama, with the sizes it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Switch = bool | str
 """True, False, or the key of the configuration that decides, with "!" in front if it is on when nobody sets it."""
@@ -73,9 +73,23 @@ class Family:
     adapts_experts: bool = False
 
 
-_QWEN = {"vocab_size": 151936, "max_positions": 32768}
-_GEMMA = {"head_dim": 256, "max_positions": 8192, "is_tied": True}
-_GEMMA_2 = {"hidden_size": 2304, "num_layers": 26, "num_heads": 8, "num_kv_heads": 4, "intermediate_size": 9216}
+_QWEN = Family(vocab_size=151936, max_positions=32768, num_kv_heads=32, intermediate_size=22016)
+_GEMMA = Family(
+    vocab_size=256000,
+    hidden_size=3072,
+    num_layers=28,
+    num_heads=16,
+    num_kv_heads=16,
+    head_dim=256,
+    intermediate_size=24576,
+    max_positions=8192,
+    is_tied=True,
+    qkv_bias="attention_bias",
+    output_bias="attention_bias",
+)
+_GEMMA_2 = replace(
+    _GEMMA, hidden_size=2304, num_layers=26, num_heads=8, num_kv_heads=4, intermediate_size=9216, num_norms=4
+)
 
 LLAMA = Family(qkv_bias="attention_bias", output_bias="attention_bias", mlp_bias="mlp_bias")
 """The commonest layout."""
@@ -104,18 +118,16 @@ FAMILIES: dict[str, Family] = {
         experts_per_token=2,
         adapts_experts=True,
     ),
-    "qwen2": Family(**_QWEN, num_kv_heads=32, intermediate_size=22016, qkv_bias=True),
-    "qwen3": Family(
-        **_QWEN,
-        num_kv_heads=32,
+    "qwen2": replace(_QWEN, qkv_bias=True),
+    "qwen3": replace(
+        _QWEN,
         head_dim=128,
-        intermediate_size=22016,
         qk_norm="head",
         qkv_bias="attention_bias",
         output_bias="attention_bias",
     ),
-    "qwen2_moe": Family(
-        **_QWEN,
+    "qwen2_moe": replace(
+        _QWEN,
         hidden_size=2048,
         num_layers=24,
         num_heads=16,
@@ -127,8 +139,8 @@ FAMILIES: dict[str, Family] = {
         shared_expert_size=5632,
         experts_per_token=4,
     ),
-    "qwen3_moe": Family(
-        **_QWEN,
+    "qwen3_moe": replace(
+        _QWEN,
         hidden_size=2048,
         num_layers=24,
         num_kv_heads=4,
@@ -141,36 +153,9 @@ FAMILIES: dict[str, Family] = {
         experts_per_token=8,
         adapts_experts=True,
     ),
-    "gemma": Family(
-        **_GEMMA,
-        vocab_size=256000,
-        hidden_size=3072,
-        num_layers=28,
-        num_heads=16,
-        num_kv_heads=16,
-        intermediate_size=24576,
-        qkv_bias="attention_bias",
-        output_bias="attention_bias",
-    ),
-    "gemma2": Family(
-        **_GEMMA,
-        **_GEMMA_2,
-        vocab_size=256000,
-        num_norms=4,
-        qkv_bias="attention_bias",
-        output_bias="attention_bias",
-    ),
-    "gemma3_text": Family(
-        **_GEMMA_2,
-        head_dim=256,
-        max_positions=131072,
-        is_tied=True,
-        vocab_size=262208,
-        num_norms=4,
-        qk_norm="head",
-        qkv_bias="attention_bias",
-        output_bias="attention_bias",
-    ),
+    "gemma": _GEMMA,
+    "gemma2": _GEMMA_2,
+    "gemma3_text": replace(_GEMMA_2, vocab_size=262208, max_positions=131072, qk_norm="head"),
     "olmo2": Family(vocab_size=50304, qk_norm="width", qkv_bias="attention_bias", output_bias="attention_bias"),
     "phi": Family(
         vocab_size=51200,
