@@ -37,6 +37,17 @@ def load_config(reference: str, assignments: Sequence[str] = ()) -> Resolved:
     return _without_granted_code(resolved, reference)
 
 
+def read_layers(reference: str) -> list[Values]:
+    """The layers below what is typed, for a configuration that goes on being edited.
+
+    Raises:
+        UsageError: there is neither such a file nor such a preset.
+        ConfigurationError: with every problem of the file.
+    """
+    load_config(reference)
+    return [_values(reference)]
+
+
 def _values(reference: str) -> Values:
     path = Path(reference).expanduser()
     if reference.endswith(SUFFIX) or "/" in reference or path.is_file():
