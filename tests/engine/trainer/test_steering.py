@@ -168,6 +168,13 @@ def test_stop_saves_and_ends(tiny: Any) -> None:
     assert run.written(RunFinished) == []
 
 
+def test_a_stopped_run_is_not_evaluated_once_more(tiny: Any) -> None:
+    run = tiny.run("eval_strategy=epoch", "data.eval_split=x", "max_steps=50", eval_rows=tiny.rows(4))
+    run.trainer.add_callback(At(step_2=lambda: send(run.layout, "stop")))
+    run.train()
+    assert run.written(EvalMetrics) == []
+
+
 def test_save_evaluate_and_sample_now(tiny: Any) -> None:
     run = tiny.run(
         "max_steps=6",

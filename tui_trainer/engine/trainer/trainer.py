@@ -229,6 +229,8 @@ class RunTrainer(Trainer):
     def _maybe_log_save_evaluate(self, *positional: Any, **named: Any) -> None:
         """Log, evaluate and save what is due; then wait while the run is paused; then see that the end is saved."""
         steering = self._tools.steering
+        if self.stop_reason:
+            self.control.should_evaluate = False  # whoever stops a run waits for it to be saved, for nothing else
         super()._maybe_log_save_evaluate(*positional, **named)
         while steering.is_paused and not self.control.should_training_stop:
             steering.while_paused(self)
