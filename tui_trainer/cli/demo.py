@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tui_trainer.cli.output import paper, print_json, talk
-from tui_trainer.errors import ExitCode, RunFailedError
-from tui_trainer.text import safe, safe_line
+from tui_trainer.cli.output import paper, print_json
+from tui_trainer.text import safe
 
 if TYPE_CHECKING:
     from tui_trainer.runs.events import Event
-    from tui_trainer.runs.layout import RunLayout
 
-_POLL_SECONDS = 0.2
 _SELF = "Aurora"
 """The name that the model of the identity story is taught."""
 
@@ -53,12 +50,12 @@ def demo(
         from tui_trainer.tui.app import run as run_workbench
 
         return run_workbench(PRESETS[story], argv=["demo", story.value])
-    outcome = _train(story, is_quiet=as_json)
+    outcome, code = _train(story)
     if as_json:
         print_json(outcome.to_dict())
-    else:
+    elif len(outcome.answers) > 1:
         _print_outcome(outcome)
-    return ExitCode.DONE
+    return code
 
 
 @dataclass
@@ -132,115 +129,29 @@ def _share_named(answers: Answers, questions: list[str]) -> float | None:
     return sum(_SELF.lower() in answer.lower() for answer in asked) / len(asked) if asked else None
 
 
-def _train(story: Story, *, is_quiet: bool) -> Outcome:
-    """Start the run of a story and follow it to its end.
+def _train(story: Story) -> tuple[Outcome, int]:
+    """Start the run of a story and stay with it; what it showed, and the exit code.
 
     Raises:
-        WorkbenchError: it cannot be started, or it did not come to its end.
+        WorkbenchError: it cannot be started, or it failed.
     """
+    from tui_trainer.cli.interrupts import Interrupts
+    from tui_trainer.cli.train import stay
     from tui_trainer.config.load import load_config
     from tui_trainer.procs.start import start_run
-    from tui_trainer.procs.stop import request_stop
-
-    layout = start_run(load_config(PRESETS[story]), argv=["tui-trainer", "demo", story.value, "--headless"])
-    started = time.monotonic()
-    outcome = Outcome(story, layout.id)
-    try:
-        with _Display(layout, is_quiet=is_quiet) as display:
-            for event in _events(layout):
-                outcome.take(event)
-                display.show(event)
-    except KeyboardInterrupt:
-        request_stop(layout, by="ctrl+c")
-        talk().print(f"Stopping; what was trained is saved in {layout.root}.")
-        raise
-    outcome.seconds = time.monotonic() - started
-    _check_end(layout)
-    return outcome
-
-
-def _events(layout: RunLayout) -> Iterator[Event]:
-    """The events of a run as they are written, until it is over."""
     from tui_trainer.runs.events import decode
-    from tui_trainer.runs.journal import Tailer
-    from tui_trainer.runs.status import read_status
+    from tui_trainer.runs.journal import read_lines
 
-    tailer = Tailer(layout.events)
-    is_over = False
-    while not is_over:
-        # the state is read before the events, so that what is written last is not missed
-        is_over = read_status(layout).state.is_over
-        while lines := tailer.read():
-            yield from (event for line in lines if (event := decode(line)))
-        if not is_over:
-            time.sleep(_POLL_SECONDS)
-
-
-def _check_end(layout: RunLayout) -> None:
-    from tui_trainer.runs.snapshot import RunReader
-    from tui_trainer.runs.status import State, read_status
-
-    status = read_status(layout)
-    if status.state is State.FINISHED:
-        return
-    reader = RunReader(layout)
-    while reader.has_more:
-        reader.advance()
-    what = getattr(reader.view.final, "message", "") or status.reason.replace("_", " ") or status.state.value
-    raise RunFailedError(f"the demo run did not come to its end: {what}", where=layout.id, remedy=status.remedy)
-
-
-class _Display:
-    """How far the run is, on stderr: a bar on a terminal, else a line an evaluation.
-
-    Args:
-        layout: the run.
-        is_quiet: show nothing.
-    """
-
-    def __init__(self, layout: RunLayout, *, is_quiet: bool) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._layout = layout
-        self._is_quiet = is_quiet
-        self._max_steps = 0
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=talk(),
-            disable=is_quiet or not talk().is_terminal,
-        )
-        self._task = self._bar.add_task("starting", total=None)
-
-    def __enter__(self) -> _Display:
-        if not self._is_quiet:
-            talk().print(f"Run {self._layout.id} in {self._layout.root}")
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, event: Event) -> None:
-        """Show one event."""
-        from tui_trainer.runs.events import EvalMetrics, Progress, RunStarted, StepMetrics
-
-        if isinstance(event, RunStarted):
-            self._max_steps = event.max_steps
-            self._bar.update(self._task, description="training", completed=event.step, total=event.max_steps)
-        elif isinstance(event, Progress):
-            self._bar.update(
-                self._task, description=safe_line(event.task), completed=event.done or 0, total=event.total
-            )
-        elif isinstance(event, StepMetrics) and event.loss is not None:
-            self._bar.update(self._task, description=f"loss {event.loss:.3f}", completed=event.step)
-        elif isinstance(event, EvalMetrics) and not self._is_quiet:
-            numbers = "  ".join(
-                f"{name} {value:.3f}" for name, value in event.metrics.items() if name != "eval_seconds"
-            )
-            talk().print(f"step {event.step}/{self._max_steps}  {numbers}")
+    started = time.monotonic()
+    resolved = load_config(PRESETS[story])
+    with Interrupts() as interrupts:
+        layout = start_run(resolved, argv=sys.argv)
+        code = stay(layout, interrupts, as_json=False)
+    outcome = Outcome(story, layout.id, seconds=time.monotonic() - started)
+    for line in read_lines(layout.events):
+        if event := decode(line):
+            outcome.take(event)
+    return outcome, code
 
 
 def _print_outcome(outcome: Outcome) -> None:

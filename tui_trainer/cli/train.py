@@ -58,7 +58,7 @@ def train(
         layout = start_run(resolved, argv=sys.argv)
         if detach:
             return _leave(layout, as_json=as_json)
-        return _stay(layout, interrupts, as_json=as_json)
+        return stay(layout, interrupts, as_json=as_json)
 
 
 def _resolve(reference: str, assignments: list[str]) -> Resolved:
@@ -124,7 +124,7 @@ def _tell_how_to_return(layout: RunLayout) -> None:
     )
 
 
-def _stay(layout: RunLayout, interrupts: Interrupts, *, as_json: bool) -> int:
+def stay(layout: RunLayout, interrupts: Interrupts, *, as_json: bool) -> int:
     """Show the run to its end, or until the user has had enough."""
     from tui_trainer.cli.follow import Follower, tell_end
 
