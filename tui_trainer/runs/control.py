@@ -76,7 +76,7 @@ def send(layout: RunLayout, name: str, arguments: dict[str, Any] | None = None, 
 def pending(layout: RunLayout) -> list[Command]:
     """The commands waiting in the mailbox, oldest first, malformed ones among them with `error` set."""
     try:
-        names = sorted(name for name in os.listdir(layout.control) if name.endswith(".json"))
+        names = sorted(name for name in os.listdir(layout.control) if name.endswith(".json") and name[0] != ".")
     except OSError:
         return []
     return [_read(layout.control / name) for name in names]
@@ -84,8 +84,13 @@ def pending(layout: RunLayout) -> list[Command]:
 
 def remove(layout: RunLayout, command: Command) -> None:
     """Take a command out of the mailbox."""
-    with contextlib.suppress(OSError):
-        (layout.control / f"{command.id}.json").unlink()
+    path = layout.control / f"{command.id}.json"
+    try:
+        path.unlink()
+    except OSError:
+        # a folder of that name is no command either, and must not be refused again and again
+        with contextlib.suppress(OSError):
+            path.rename(path.with_name(f".{command.id}.refused"))
 
 
 def _read(path: Path) -> Command:

@@ -201,26 +201,57 @@ _TYPES: dict[str, type[Event]] = {
         RunFailed,
     )
 }
-_FIELDS = {kind: frozenset(item.name for item in dataclasses.fields(kind)) for kind in (*_TYPES.values(), UnknownEvent)}
-_MEASURED = ("loss", "learning_rate", "grad_norm", "epoch", "tokens_per_second", "step_seconds")
+_HEAD = ("v", "type")
+_PLAIN = {"int": int, "str": str, "bool": bool, "dict[str, Any]": dict}
+
+
+def _types_of(kind: type[Event]) -> dict[str, tuple[str, bool]]:
+    """Each field of an event with the name of its type and whether it may be None."""
+    annotations = {item.name: str(item.type) for item in dataclasses.fields(kind)}
+    return {
+        name: (annotation.removesuffix(" | None"), annotation.endswith(" | None"))
+        for name, annotation in annotations.items()
+    }
+
+
+_FIELDS = {kind: _types_of(kind) for kind in (*_TYPES.values(), UnknownEvent)}
+
+
+def _accept(value: Any, type_name: str, is_optional: bool) -> Any:
+    """A value from the file if it fits its field; numbers that were written as text become numbers again.
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    if type_name == "Any" or (value is None and is_optional):
+        return value
+    if type_name == "float":
+        value = number(value)
+        if value is None:
+            raise ValueError
+        return value
+    # exact types, because True would pass for a number
+    if type(value) is not _PLAIN[type_name]:
+        raise ValueError
+    return value
 
 
 def decode(line: bytes) -> Event | None:
-    """The event on one line; None if the line is torn or is no event."""
+    """The event on one line; None if the line is torn or is no event, as anything may stand in a damaged file."""
     try:
         data = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(data, dict) or not isinstance(data.get("step", 0), int):
+    if not isinstance(data, dict):
         return None
     kind = _TYPES.get(str(data.get("type")), UnknownEvent)
-    known = {name: value for name, value in data.items() if name in _FIELDS[kind] and name != "extra"}
-    if kind is StepMetrics:
-        known |= {name: number(known[name]) for name in _MEASURED if name in known}
-    elif kind is EvalMetrics or kind is UnknownEvent:
-        known["extra"] = {
-            name: value for name, value in data.items() if name not in known and name not in ("v", "type")
-        }
+    fields = _FIELDS[kind]
+    try:
+        known = {name: _accept(value, *fields[name]) for name, value in data.items() if name in fields}
+    except ValueError:
+        return None
+    if kind is EvalMetrics or kind is UnknownEvent:
+        known["extra"] = {name: value for name, value in data.items() if name not in fields and name not in _HEAD}
     if kind is UnknownEvent:
         known["name"] = str(data.get("type"))
     try:

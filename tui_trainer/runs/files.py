@@ -33,6 +33,12 @@ def number(value: Any) -> float | None:
     )
 
 
+def whole_number(value: Any) -> int | None:
+    """A whole number from a file; None if it is none."""
+    found = number(value)
+    return int(found) if found is not None and math.isfinite(found) else None
+
+
 def dump_line(value: Mapping[str, Any]) -> bytes:
     """One line of a JSON lines file, line break included."""
     return (

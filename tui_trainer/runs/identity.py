@@ -30,10 +30,10 @@ def start_time(pid: int) -> int | None:
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    except OSError:
+        is_gone = fields[0] in "ZX" and int(fields[17]) <= 1
+        return None if is_gone else int(fields[19])
+    except (OSError, IndexError):
         return None
-    is_gone = fields[0] in "ZX" and int(fields[17]) <= 1
-    return None if is_gone else int(fields[19])
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ProcessIdentity:
         """The identity in a status or rank file; None if it has none."""
         try:
             return cls(int(data["pid"]), int(data["start_time"]), str(data["boot_id"]), str(data["host"]))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
 
     def to_dict(self) -> dict[str, Any]:

@@ -92,6 +92,9 @@ class Tailer:
     Args:
         path: the file, which need not be there yet.
         tail_bytes: begin with the whole lines of about this many bytes at the end, instead of at the beginning.
+
+    Attributes:
+        num_restarts: how often the file was read anew from its beginning.
     """
 
     def __init__(self, path: Path, *, tail_bytes: int | None = None) -> None:
@@ -99,6 +102,7 @@ class Tailer:
         self._offset = 0
         self._inode = 0
         self._rest = b""
+        self.num_restarts = 0
         if tail_bytes is not None:
             self._skip_to_last(tail_bytes)
 
@@ -120,6 +124,7 @@ class Tailer:
             with self._path.open("rb") as file:
                 status = os.fstat(file.fileno())
                 if status.st_ino != self._inode or status.st_size < self._offset:
+                    self.num_restarts += self._inode != 0
                     self._inode, self._offset, self._rest = status.st_ino, 0, b""
                 if status.st_size == self._offset:
                     return []

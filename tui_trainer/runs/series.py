@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -70,6 +71,18 @@ class Series:
             self._num_bad[-1] += 1
         self.num_samples += 1
         self.last = (x, y)
+
+    def forget_after(self, x: float) -> None:
+        """Drop the samples beyond `x`, because what follows was done again; a bucket that `x` lies in is kept whole."""
+        keep = bisect_right(self._first_x, x)
+        if keep == len(self._low):
+            return
+        self.num_samples = sum(self._num_good[:keep]) + sum(self._num_bad[:keep])
+        for values in (self._first_x, self._last_x, self._low, self._high, self._sum, self._num_good, self._num_bad):
+            del values[keep:]
+        self._in_last = self._per_bucket
+        self.low, self.high = min(self._low, default=math.inf), max(self._high, default=-math.inf)
+        self.last = (self._last_x[-1], self._column(keep - 1).mean) if keep else None
 
     def _new_bucket(self, x: float) -> None:
         self._first_x.append(x)

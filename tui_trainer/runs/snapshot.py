@@ -17,6 +17,7 @@ from tui_trainer.runs.events import (
     EvalMetrics,
     Event,
     Progress,
+    RunResumed,
     RunStarted,
     Sample,
     StepMetrics,
@@ -70,6 +71,10 @@ class RunView:
             self.samples.append(event)
         if isinstance(event, RunStarted):
             self.started, self.final, self.progress = event, None, None
+        if isinstance(event, RunResumed):
+            # of the steps done twice those of the later attempt count
+            for series in self.series.values():
+                series.forget_after(event.step)
         if isinstance(event, CheckpointSaved):
             self.checkpoints.append(event)
         if isinstance(event, FINAL_EVENTS):
@@ -115,10 +120,8 @@ class RunReader:
         deadline = time.monotonic() + budget_seconds
         before = self.view.num_events, self.view.num_torn, self.view.status
         while time.monotonic() < deadline:
-            if not self._lines:
-                self._lines.extend(self._tailer.read())
-                if not self._lines:
-                    break
+            if not self._lines and not self._read():
+                break
             line = self._lines.popleft()
             event = decode(line)
             if event is not None:
@@ -127,6 +130,14 @@ class RunReader:
                 self.view.num_torn += 1
         self.view.status = read_status(self.layout)
         return before != (self.view.num_events, self.view.num_torn, self.view.status)
+
+    def _read(self) -> bool:
+        """Get new lines; a file that was replaced is a new story."""
+        num_restarts = self._tailer.num_restarts
+        self._lines.extend(self._tailer.read())
+        if self._tailer.num_restarts != num_restarts:
+            self.view = RunView(self.view.status)
+        return bool(self._lines)
 
     @property
     def has_more(self) -> bool:

@@ -1,7 +1,7 @@
 """The state of a run: `status.json` as the supervisor writes it, and what is true of it now.
 
 A status file says what was true when it was written. `read_status` checks it against the processes: a run whose
-supervisor and ranks are all gone is lost, whatever the file says.
+supervisor and ranks are all gone has ended as its last event says, or is lost, whatever the file says.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from tui_trainer.runs.files import number, read_json, write_json
+from tui_trainer.runs.events import RunFailed, RunFinished, RunStopped, decode
+from tui_trainer.runs.files import number, read_json, whole_number, write_json
 from tui_trainer.runs.identity import ProcessIdentity
+from tui_trainer.runs.journal import Tailer
 from tui_trainer.runs.layout import RunLayout
 
 VERSION = 1
 STALE_AFTER_SECONDS = 30.0
 """A run on another machine counts as lost when its heartbeat is older than this many seconds."""
+_TAIL_BYTES = 1 << 16
 
 
 class State(StrEnum):
@@ -90,23 +93,21 @@ def read_status(layout: RunLayout) -> RunStatus:
         state = State(str(data.get("state")))
     except ValueError:
         state = State.LOST
-    max_steps = number(data.get("max_steps"))
-    exit_code = number(data.get("exit_code"))
     status = RunStatus(
         id=layout.id,
         state=state,
         reason=str(data.get("reason") or ""),
         remedy=str(data.get("remedy") or ""),
         message=str(data.get("message") or ""),
-        step=int(number(data.get("step")) or 0),
-        max_steps=None if max_steps is None else int(max_steps),
+        step=whole_number(data.get("step")) or 0,
+        max_steps=whole_number(data.get("max_steps")),
         epoch=number(data.get("epoch")),
         loss=number(data.get("loss")),
         heartbeat=number(data.get("heartbeat")) or 0.0,
-        exit_code=None if exit_code is None else int(exit_code),
+        exit_code=whole_number(data.get("exit_code")),
         process=ProcessIdentity.from_dict(data),
     )
-    return status if not state.is_live or is_alive(layout, status) else _lost(status)
+    return status if not state.is_live or is_alive(layout, status) else _without_processes(layout, status)
 
 
 def rank_processes(layout: RunLayout) -> list[ProcessIdentity]:
@@ -122,7 +123,17 @@ def is_alive(layout: RunLayout, status: RunStatus) -> bool:
     return status.process.is_alive or any(rank.is_alive for rank in rank_processes(layout))
 
 
-def _lost(status: RunStatus) -> RunStatus:
+def _without_processes(layout: RunLayout, status: RunStatus) -> RunStatus:
+    """What is true of a run whose supervisor did not live to write down its end: its last event, else it is lost."""
+    lines = Tailer(layout.events, tail_bytes=_TAIL_BYTES).read()
+    last = decode(lines[-1]) if lines else None
+    if isinstance(last, RunFinished):
+        return replace(status, state=State.FINISHED, step=last.step)
+    if isinstance(last, RunStopped):
+        return replace(status, state=State.STOPPED, step=last.step, reason=last.reason)
+    if isinstance(last, RunFailed):
+        failed = replace(status, state=State.FAILED, step=last.step, reason=last.reason)
+        return replace(failed, message=last.message, remedy=last.remedy)
     return replace(
         status,
         state=State.LOST,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -80,7 +81,10 @@ def create(name: str, config_toml: str, info: Mapping[str, Any], *, root: Path |
 
 def is_run(path: Path) -> bool:
     """Whether a directory is a run."""
-    return (path / "run.json").is_file()
+    try:
+        return (path / "run.json").is_file()
+    except OSError:
+        return False
 
 
 def read_run(layout: RunLayout) -> RunRecord:
@@ -112,9 +116,10 @@ def find_run(reference: str, root: Path | None = None) -> RunLayout:
     Raises:
         UsageError: there is no such run, or several begin so.
     """
-    path = Path(reference).expanduser()
-    if is_run(path):
-        return RunLayout(path.absolute())
+    with contextlib.suppress(RuntimeError):  # "~nobody" is no home folder
+        path = Path(reference).expanduser()
+        if reference and is_run(path):
+            return RunLayout(path.absolute())
     runs = list_runs(root)
     exact = [run for run in runs if run.id == reference] or [run for run in runs if run.name == reference][:1]
     matches = exact or [run for run in runs if reference and run.id.startswith(reference)]
@@ -146,7 +151,11 @@ def list_checkpoints(layout: RunLayout) -> list[CheckpointInfo]:
 
 
 def _size(directory: Path) -> int:
-    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+    total = 0
+    for file in directory.rglob("*"):
+        with contextlib.suppress(OSError):  # an old checkpoint may be removed while it is looked at
+            total += file.lstat().st_size if not file.is_dir() else 0
+    return total
 
 
 def find_checkpoint(layout: RunLayout, which: str = "latest") -> CheckpointInfo:

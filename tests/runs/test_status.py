@@ -1,0 +1,200 @@
+"""The state of a run as it is now, whatever its status file claims."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tui_trainer.runs.events import Event, RunFailed, RunFinished, RunStopped, StepMetrics
+from tui_trainer.runs.files import read_json, write_json
+from tui_trainer.runs.identity import ProcessIdentity, boot_id, start_time
+from tui_trainer.runs.journal import JournalWriter
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.runs.status import STALE_AFTER_SECONDS, RunStatus, State, rank_processes, read_status, write_status
+from tui_trainer.runs.store import create
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> RunLayout:
+    return create("state", "", {}, root=tmp_path)
+
+
+@pytest.fixture
+def stranger() -> Iterator[ProcessIdentity]:
+    """A live process that is not ours to touch."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    identity = ProcessIdentity.of(process.pid)
+    assert identity is not None
+    yield identity
+    process.kill()
+    process.wait()
+
+
+def dead() -> ProcessIdentity:
+    process = subprocess.Popen(["true"])
+    identity = ProcessIdentity.of(process.pid)
+    process.wait()
+    return identity or ProcessIdentity(process.pid, 1, boot_id(), os.uname().nodename)
+
+
+def running(layout: RunLayout, process: ProcessIdentity | None, **fields: object) -> State:
+    write_json(
+        layout.status, {"state": "running", "heartbeat": time.time()} | (process.to_dict() if process else {}) | fields
+    )
+    return read_status(layout).state
+
+
+def test_there_and_back(layout: RunLayout) -> None:
+    status = RunStatus(
+        id=layout.id,
+        state=State.FAILED,
+        reason="nan",
+        remedy="r",
+        message="m",
+        step=7,
+        max_steps=9,
+        epoch=0.5,
+        loss=1.5,
+        heartbeat=12.5,
+        exit_code=-9,
+        process=ProcessIdentity.current(),
+    )
+    write_status(layout, status)
+    assert read_status(layout) == status
+    keys = {"version", "id", "state", "reason", "remedy", "step", "max_steps", "epoch", "loss", "pid", "start_time"}
+    assert keys | {"boot_id", "host", "heartbeat", "exit_code"} <= set(read_json(layout.status) or {})
+
+
+def test_loss_that_is_no_number(layout: RunLayout) -> None:
+    write_status(layout, RunStatus(layout.id, State.FINISHED, loss=math.nan))
+    assert json.loads(layout.status.read_bytes())["loss"] == "NaN"
+    loss = read_status(layout).loss
+    assert loss is not None
+    assert math.isnan(loss)
+
+
+def test_a_live_supervisor_means_running(layout: RunLayout, stranger: ProcessIdentity) -> None:
+    assert running(layout, stranger) is State.RUNNING
+
+
+def test_a_dead_supervisor_means_lost_but_for_live_ranks(layout: RunLayout, stranger: ProcessIdentity) -> None:
+    assert running(layout, dead()) is State.LOST
+    write_json(layout.rank(0), dead().to_dict())
+    assert running(layout, dead()) is State.LOST
+    write_json(layout.rank(1), stranger.to_dict())
+    assert running(layout, dead()) is State.RUNNING
+    assert len(rank_processes(layout)) == 2
+
+
+def test_a_recycled_pid_does_not_revive_a_run(layout: RunLayout, stranger: ProcessIdentity) -> None:
+    assert running(layout, stranger, start_time=stranger.start_time - 1) is State.LOST
+
+
+def test_another_boot_does_not_revive_a_run(layout: RunLayout, stranger: ProcessIdentity) -> None:
+    assert running(layout, stranger, boot_id="0" * 36) is State.LOST
+
+
+def test_a_run_on_another_machine_lives_as_long_as_its_heart_beats(
+    layout: RunLayout, stranger: ProcessIdentity
+) -> None:
+    assert running(layout, stranger, host="elsewhere") is State.RUNNING
+    old = time.time() - STALE_AFTER_SECONDS - 1
+    assert running(layout, stranger, host="elsewhere", heartbeat=old) is State.LOST
+
+
+@pytest.mark.parametrize(
+    ("last", "state"),
+    [
+        (RunFinished(step=9), State.FINISHED),
+        (RunStopped(step=9, reason="requested"), State.STOPPED),
+        (RunFailed(step=9, reason="nan", message="m", remedy="r"), State.FAILED),
+        (StepMetrics(step=9), State.LOST),
+    ],
+)
+def test_a_run_that_outlived_its_supervisor_ended_as_its_last_event_says(
+    layout: RunLayout, last: Event, state: State
+) -> None:
+    with JournalWriter(layout.events) as journal:
+        journal.write(StepMetrics(step=8))
+        journal.write(last)
+    assert running(layout, dead()) is state
+    if state is State.FAILED:
+        status = read_status(layout)
+        assert (status.reason, status.message, status.remedy, status.step) == ("nan", "m", "r", 9)
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.FINISHED, State.STOPPED, State.FAILED])
+def test_what_is_not_live_needs_no_process(layout: RunLayout, state: State) -> None:
+    write_status(layout, RunStatus(layout.id, state))
+    assert read_status(layout).state is state
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{torn",
+        "[]",
+        "null",
+        "[" * 50_000,
+        '{"state": "dancing"}',
+        '{"state": ["running"]}',
+        '{"state": "running"}',
+        '{"state": "running", "pid": "x", "start_time": null}',
+        '{"state": "running", "pid": 1e999, "start_time": 1, "boot_id": "", "host": ""}',
+        '{"state": "finished", "step": "many", "max_steps": {}, "loss": [], "exit_code": "NaN"}',
+        '{"state": "finished", "step": "Infinity", "max_steps": 1e999, "exit_code": 1e999, "heartbeat": "soon"}',
+    ],
+)
+def test_damaged_status_files_are_read_without_harm(layout: RunLayout, content: str) -> None:
+    layout.status.write_text(content)
+    status = read_status(layout)
+    assert status.id == layout.id
+    assert not status.state.is_live
+    assert isinstance(status.step, int)
+
+
+def test_missing_status_file(tmp_path: Path) -> None:
+    assert read_status(RunLayout(tmp_path / "nothing")).state is State.LOST
+
+
+def test_damaged_rank_files_are_left_out(layout: RunLayout) -> None:
+    layout.rank(0).write_text("{torn")
+    layout.rank(1).write_text("[]")
+    layout.rank(2).mkdir()
+    write_json(layout.rank(3), ProcessIdentity.current().to_dict())
+    assert rank_processes(layout) == [ProcessIdentity.current()]
+
+
+def test_a_status_file_is_never_seen_half_written(layout: RunLayout) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from tui_trainer.runs.layout import RunLayout\n"
+        "from tui_trainer.runs.status import RunStatus, State, write_status\n"
+        "layout = RunLayout(Path(sys.argv[1]))\n"
+        "for step in range(500): write_status(layout, RunStatus('x', State.FINISHED, remedy='y' * 5000, step=step))"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", code, str(layout.root)])
+    while writer.poll() is None:
+        assert json.loads(layout.status.read_bytes())
+    assert writer.returncode == 0
+    assert read_status(layout).step == 499
+    assert [path.name for path in layout.root.iterdir() if path.name.endswith(".tmp")] == []
+
+
+def test_own_identity() -> None:
+    me = ProcessIdentity.current()
+    assert me.is_alive
+    assert me.is_local
+    assert ProcessIdentity.from_dict(me.to_dict()) == me
+    assert start_time(os.getpid()) == me.start_time
+    assert start_time(2**22 + 1) is None
+    assert ProcessIdentity.of(2**22 + 1) is None
