@@ -30,6 +30,11 @@ def is_secret_name(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None and _TOKENIZER_NAME.search(name) is None
 
 
+def holds_token(text: str) -> bool:
+    """Whether a token of known shape stands in `text`, or an address with a user in front."""
+    return _SHAPES.search(text) is not None or _USER_OF_ADDRESS.search(text) is not None
+
+
 def redact(text: str) -> str:
     """`text` with every secret in it replaced by `MASK`.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tui_trainer.config.launch import effective_precision
+from tui_trainer.config.optimisers import ADAM, FOLLOWS_WEIGHTS, OPTIMISERS
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.config.shape import ModelShape, Part, num_trainable_parameters, shape_from_config
 from tui_trainer.config.training import TrainingConfig
@@ -36,44 +37,6 @@ _NUM_LOGIT_COPIES = 3
 """Log-probabilities, their gradient and that of the logits, in float32 whatever the precision."""
 _FLOAT = 4
 _HALF = 2
-
-_OPTIMIZER_BYTES: dict[str, float] = {
-    "adafactor": 0.05,
-    "adagrad": 4,
-    "adalomo": 0.05,
-    "adamw_8bit": 2,
-    "adamw_bnb_8bit": 2,
-    "adamw_torch_4bit": 1,
-    "adamw_torch_8bit": 2,
-    "ademamix": 12,
-    "ademamix_8bit": 3,
-    "apollo_adamw": 1,
-    "apollo_adamw_layerwise": 1,
-    "galore_adafactor": 0.5,
-    "galore_adafactor_layerwise": 0.5,
-    "galore_adamw": 2,
-    "galore_adamw_8bit": 0.5,
-    "galore_adamw_8bit_layerwise": 0.5,
-    "galore_adamw_layerwise": 2,
-    "grokadamw": 12,
-    "lion_32bit": 4,
-    "lion_8bit": 1,
-    "lomo": 0,
-    "paged_adamw_8bit": 2,
-    "paged_ademamix_32bit": 12,
-    "paged_ademamix_8bit": 3,
-    "paged_lion_32bit": 4,
-    "paged_lion_8bit": 1,
-    "rmsprop": 4,
-    "rmsprop_bnb": 4,
-    "rmsprop_bnb_32bit": 4,
-    "rmsprop_bnb_8bit": 1,
-    "schedule_free_sgd": 4,
-    "sgd": 0,
-}
-"""Bytes of state a trained float32 weight; 8, two float32 numbers as AdamW keeps, for those not named."""
-_FOLLOWS_WEIGHTS = ("adamw_torch", "adamw_torch_fused", "adagrad", "rmsprop", "sgd", "adamw_torch_xla")
-"""PyTorch's own optimisers keep their state in the type of the weights."""
 
 
 @dataclass(frozen=True)
@@ -251,12 +214,12 @@ def _weight_bytes(config: RunConfig, shape: ModelShape, types: _Types) -> float:
 def _optimizer_bytes(training: TrainingConfig, types: _Types) -> float:
     """Bytes of state a trained weight."""
     name = training.optim
-    each = _OPTIMIZER_BYTES.get(name, 8.0)
+    each = OPTIMISERS.get(name, ADAM)
     if name in ("sgd", "rmsprop") and "momentum" in (training.optim_args or ""):
         each += 4.0
     if types.has_master_weights:
         return each + 4.0
-    return each * types.trained / _FLOAT if name in _FOLLOWS_WEIGHTS else each
+    return each * types.trained / _FLOAT if name in FOLLOWS_WEIGHTS else each
 
 
 def _activation_bytes(config: RunConfig, shape: ModelShape, types: _Types, num_tokens: int) -> int:
