@@ -47,7 +47,7 @@ def list_all(as_json: JsonOption = False) -> None:
 @app.command()
 def show(name: PresetArgument) -> None:
     """Print a preset as it stands in its file."""
-    print_text(find_preset(name).path.read_text("utf-8").rstrip("\n"))
+    print_text(find_preset(name).text.rstrip("\n"))
 
 
 @app.command()
@@ -57,4 +57,5 @@ def copy(
 ) -> None:
     """Copy a preset into a file of your own, to change it there."""
     copy_preset(name, file)
-    talk().print(safe_line(f"{file}: `tui-trainer train {file}` runs it"))
+    copied = file / f"{name}.toml" if file.is_dir() else file
+    talk().print(safe_line(f"`tui-trainer train {copied}` runs it"))

@@ -64,7 +64,7 @@ def _print_table(records: list[RunRecord]) -> None:
         state = record.status.state.value + (f" ({record.status.reason})" if record.status.reason else "")
         table.add_row(
             fmt.STATE_GLYPHS[record.status.state],
-            safe_line(record.id),
+            safe_line(_called(record)),
             safe_line(state),
             f"{summary.step}/{'–' if summary.max_steps is None else summary.max_steps}",
             fmt.metric(summary.loss),
@@ -74,6 +74,11 @@ def _print_table(records: list[RunRecord]) -> None:
             fmt.ago(record.created),
         )
     paper().print(table)
+
+
+def _called(record: RunRecord) -> str:
+    """The id, and the name where the run was given another one."""
+    return record.id if record.id.startswith(record.name) else f"{record.id} ({record.name})"
 
 
 @app.command()

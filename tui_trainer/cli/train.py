@@ -63,18 +63,12 @@ def train(
 
 def _resolve(reference: str, assignments: list[str]) -> Resolved:
     """The configuration, checked against this machine; warnings are told, errors raised."""
-    from tui_trainer.config.checks import Facts, check_config
+    from tui_trainer.config.checks import check_config
     from tui_trainer.config.load import load_config
-    from tui_trainer.procs.machine import detect_gpus, read_disk_free
+    from tui_trainer.procs.facts import machine_facts
 
     resolved = load_config(reference, assignments)
-    gpus = detect_gpus()
-    facts = Facts(
-        num_gpus=len(gpus),
-        gpu_memory_bytes=tuple(gpu.memory_total or 0 for gpu in gpus),
-        free_disk_bytes=read_disk_free(runs_dir()),
-    )
-    problems = check_config(resolved.config, facts)
+    problems = check_config(resolved.config, machine_facts())
     if any(problem.severity == "error" for problem in problems):
         raise ConfigurationError.of(problems)
     for problem in problems:

@@ -1,4 +1,4 @@
-"""What `run.json` records of where a run came from: library versions, git commit, GPUs, command line."""
+"""Facts about this machine and this installation: to check a configuration against, and to record in `run.json`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tui_trainer.procs.machine import Gpu, usable_cpus
+from tui_trainer.config.checks import Facts
+from tui_trainer.paths import runs_dir
+from tui_trainer.procs.machine import Gpu, detect_gpus, read_disk_free, read_memory, usable_cpus
 from tui_trainer.redact import redact_arguments
 
 LIBRARIES = (
@@ -28,6 +30,18 @@ LIBRARIES = (
 """The packages whose version can change what a run computes."""
 
 _GIT_SECONDS = 2.0
+
+
+def machine_facts() -> Facts:
+    """What is known of this machine when a configuration is checked against it."""
+    gpus = detect_gpus()
+    return Facts(
+        num_gpus=len(gpus),
+        gpu_memory_bytes=tuple(gpu.memory_total for gpu in gpus if gpu.memory_total is not None),
+        num_cpus=usable_cpus(),
+        memory_bytes=read_memory()[1],
+        free_disk_bytes=read_disk_free(runs_dir()),
+    )
 
 
 def library_versions() -> dict[str, str]:
