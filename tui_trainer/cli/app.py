@@ -154,7 +154,7 @@ def _workbench(
 ) -> int:
     if target is not None:
         _refuse_misspelt_command(target)
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not _has_terminal():
         raise UsageError(
             "the workbench needs a terminal", remedy=f"Use a command in scripts; `{_PROGRAM} --help` lists them."
         )
@@ -163,11 +163,16 @@ def _workbench(
     return int(run_workbench(target) or 0)
 
 
+def _has_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
 def _refuse_misspelt_command(target: str) -> None:
     from tui_trainer.runs.store import list_runs
 
     near = difflib.get_close_matches(target, COMMANDS, n=1, cutoff=0.75)
-    if near and not Path(target).exists() and all(target not in (run.id, run.name) for run in list_runs()):
+    is_misspelt = near and near[0] != target
+    if is_misspelt and not Path(target).exists() and all(target not in (run.id, run.name) for run in list_runs()):
         raise UsageError(
             f"there is no command, run, configuration or dataset {target!r}",
             remedy=f"Did you mean `{_PROGRAM} {near[0]}`?",

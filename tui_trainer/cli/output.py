@@ -43,7 +43,11 @@ def paper() -> Console:
     """The console for tables and other data meant for people, on stdout; nothing is cut where it is no terminal."""
     from rich.console import Console
 
-    return Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
+    class Paper(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Paper(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
 
 
 def can_ask() -> bool:
