@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
+from transformers.cache_utils import DynamicLayer
 
 _CHUNK = 512
 """Tokens of a prompt run at once; between chunks a cancellation is noticed."""
@@ -35,6 +35,8 @@ class Runner:
         names = [name for name in ("past_key_values", "cache_params") if name in accepted]
         self._cache_name: str | None = names[0] if names else None
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+        # a recurrent state (Mamba and its kin) takes one token or a whole prompt, but not the second half of one
+        self._takes_parts = self._cache_name is not None and not getattr(base, "_is_stateful", False)
         self._held: list[int] = []
         self._cache: Cache | None = None
 
@@ -59,9 +61,10 @@ class Runner:
         reused = self._align(ids)
         logits = None
         try:
-            for start in range(reused, len(ids), _CHUNK):
+            step = _CHUNK if self._takes_parts else len(ids)
+            for start in range(reused, len(ids), step):
                 check()
-                chunk = list(ids[start : start + _CHUNK])
+                chunk = list(ids[start : start + step])
                 logits = self.run(torch.tensor([chunk], device=self.device), self._cache)
                 self._held.extend(chunk)
         except BaseException:
@@ -83,7 +86,7 @@ class Runner:
             The position of the chunk's first token, and the logits after its tokens [chunk, vocabulary] in float32.
         """
         cache = DynamicCache(config=self.model.config) if self._cache_name else None
-        step = chunk if self._cache_name else max(len(ids), 1)
+        step = chunk if self._takes_parts else max(len(ids), 1)
         for start in range(0, len(ids), step):
             check()
             input_ids = torch.tensor([list(ids[start : start + step])], device=self.device)
@@ -105,7 +108,8 @@ class Runner:
         while shared < min(len(self._held), len(ids) - 1) and self._held[shared] == ids[shared]:
             shared += 1
         surplus = len(self._held) - shared
-        if self._cache is None or shared == 0 or (surplus and not _can_crop(self._cache)):
+        can_go_on = self._takes_parts and (surplus == 0 or (self._cache is not None and _can_crop(self._cache)))
+        if self._cache is None or shared == 0 or not can_go_on:
             self._held, self._cache = [], DynamicCache(config=self.model.config)
             return 0
         if surplus:
@@ -138,7 +142,7 @@ class Rows:
             assert self.history is not None
             return Rows(self._runner, None, self.history.repeat(count, 1))
         cache = _branch(self._cache)
-        cache.batch_repeat_interleave(count)
+        _select(cache, torch.zeros(count, dtype=torch.long, device=self._runner.device))
         return Rows(self._runner, cache, None)
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -160,20 +164,23 @@ class Rows:
         """Go on with these rows only."""
         index = torch.tensor(rows, device=self._runner.device)
         if self._cache is not None:
-            self._cache.batch_select_indices(index)
+            _select(self._cache, index)
         elif self.history is not None:
             self.history = self.history[index]
 
 
 def _can_crop(cache: Cache) -> bool:
-    """Whether tokens can be taken off the end: not from states that forget, nor from windows that have moved on."""
+    """Whether tokens can be taken off the end: not from windows that have moved on."""
     for each in cache.layers:
         layer: Any = each
-        if isinstance(layer, LinearAttentionCacheLayerMixin):
-            return False
         if getattr(layer, "is_sliding", False) and layer.get_seq_length() >= layer.get_max_length():
             return False
     return True
+
+
+def _select(cache: Any, rows: Tensor) -> None:
+    """Put the named rows of a cache in place of all; a row may be named several times. Every kind of layer can that."""
+    cache.reorder_cache(rows)
 
 
 def _branch(cache: Cache) -> Cache:

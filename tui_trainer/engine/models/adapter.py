@@ -16,6 +16,7 @@ from tui_trainer.config.model import LoraConfig
 from tui_trainer.engine.models.folder import ADAPTER_CONFIG
 from tui_trainer.engine.models.locate import ModelSource
 from tui_trainer.engine.models.messages import first_line
+from tui_trainer.engine.models.randomness import seeded
 from tui_trainer.engine.models.weights import ADAPTER_WEIGHTS
 from tui_trainer.errors import ConfigurationError, DataError, Problem
 
@@ -45,8 +46,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, source: ModelSource, se
         init_lora_weights=True if config.init_lora_weights == "default" else config.init_lora_weights,
     )
     try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             adapted = get_peft_model(model, peft_config)
     except ValueError as error:
         raise ConfigurationError.of([_lora_problem(error, model, config)]) from None

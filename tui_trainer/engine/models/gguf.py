@@ -21,7 +21,7 @@ from typing import Any
 from tui_trainer.engine.models.folder import is_model
 from tui_trainer.engine.models.messages import first_line
 from tui_trainer.engine.report import Report, ignore_report
-from tui_trainer.errors import DataError, MachineError
+from tui_trainer.errors import DataError, MachineError, WorkbenchError
 from tui_trainer.paths import cache_dir, make_private
 
 _MAGIC = b"GGUF"
@@ -116,7 +116,9 @@ def convert(path: Path, target: Path, report: Report = ignore_report) -> None:
         model: Any = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=dtype, local_files_only=True
         )
-    except (ValueError, KeyError, NotImplementedError, IndexError) as error:
+    except (WorkbenchError, OSError, MemoryError):
+        raise
+    except Exception as error:  # the readers raise errors of many kinds, the tokenizer's a bare one
         raise _unreadable(path, error) from None
     report(f"saving {path.name} as safetensors", 3, 4)
     if getattr(model, "hf_quantizer", None) is not None:
@@ -137,7 +139,7 @@ def read_sizes(path: Path) -> dict[str, Any]:
     _fingerprint(path)
     try:
         parsed = load_gguf_checkpoint(str(path), return_tensors=False)  # type: ignore[no-untyped-call]
-    except (ValueError, KeyError, NotImplementedError, IndexError) as error:
+    except Exception as error:  # as in `convert`
         raise _unreadable(path, error) from None
     sizes: dict[str, Any] = parsed["config"]
     return sizes

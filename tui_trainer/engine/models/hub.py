@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import constants, get_session, snapshot_download
+from huggingface_hub import HfApi, constants, get_session, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -31,7 +31,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from tui_trainer.engine.models.folder import has_tokenizer, is_adapter, is_model
 from tui_trainer.engine.models.weights import weight_files
 from tui_trainer.engine.report import Report, ignore_report
-from tui_trainer.errors import DataError, MachineError, UsageError, WorkbenchError
+from tui_trainer.errors import DataError, MachineError, RefusedError, UsageError, WorkbenchError
 
 PROBE_SECONDS = 5.0
 
@@ -159,6 +159,7 @@ def fetch_model(
     Raises:
         MachineError: the hub does not answer, wants a login or a permission, or the disk is full.
         UsageError: there is no such model or revision.
+        RefusedError: its weights are pickled.
     """
     if not is_online():
         raise offline_error(f"the model {repo_id!r} is not in the hub's cache", str(cache_folder(cache_dir)))
@@ -172,7 +173,28 @@ def fetch_model(
             ignore_patterns=_DUPLICATES,
             tqdm_class=_reporting_bar(f"fetching {repo_id}", report),
         )
+        if needs == "model" and not any(Path(folder).glob("*.safetensors")):
+            raise _without_safetensors(repo_id, HfApi().list_repo_files(repo_id, revision=revision))
     return Path(folder)
+
+
+def _without_safetensors(repo_id: str, names: Sequence[str]) -> WorkbenchError:
+    """The error for a repository whose weights, if it has any, are in a form that is not loaded from there."""
+    page = f"{constants.ENDPOINT}/{repo_id}"
+    ggufs = [name for name in names if name.endswith(".gguf")]
+    if ggufs:
+        return UsageError(
+            f"the model {repo_id!r} has GGUF files and no safetensors: {', '.join(ggufs[:3])}",
+            where=page,
+            remedy=f"Fetch one with `hf download {repo_id} {ggufs[0]}` and name the file.",
+        )
+    if any(name.endswith((".bin", ".pt", ".pth")) for name in names):
+        return RefusedError(
+            f"the model {repo_id!r} has pickled weights only, and unpickling can run code",
+            where=page,
+            remedy="Look for a revision or a copy of it with safetensors, or convert it where that is safe.",
+        )
+    return UsageError(f"{repo_id!r} holds no weights", where=page, remedy="Name the repository that has them.")
 
 
 def offline_error(what: str, where: str) -> MachineError:

@@ -23,6 +23,7 @@ from tui_trainer.engine.models.placement import (
     training_dtype,
 )
 from tui_trainer.engine.models.pretrained import class_of, load_weights, read_config
+from tui_trainer.engine.models.randomness import seeded
 from tui_trainer.engine.models.scratch import model_from_scratch
 from tui_trainer.engine.models.stop_tokens import stop_token_ids
 from tui_trainer.engine.models.tokenizer import tokenizer_from
@@ -171,8 +172,7 @@ def _fit_vocabulary(
             keys=("lora.modules_to_save", "model.tokenizer_name_or_path"),
         )
         raise ConfigurationError.of([problem])
-    with torch.random.fork_rng():
-        torch.manual_seed(config.training.seed)
+    with seeded(config.training.seed):
         model.resize_token_embeddings(len(tokenizer))
     report(f"added {len(tokenizer) - rows} rows to the embedding for new tokens", None, None)
 

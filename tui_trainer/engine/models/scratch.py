@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 from typing import Any
 
-import torch
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -19,6 +18,7 @@ from transformers import (
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.models.messages import first_line
 from tui_trainer.engine.models.placement import attention_implementation, computes_in_half, training_dtype
+from tui_trainer.engine.models.randomness import seeded
 from tui_trainer.errors import ConfigurationError, Problem
 
 KEY = "model.from_scratch"
@@ -39,8 +39,7 @@ def model_from_scratch(config: RunConfig, tokenizer: PreTrainedTokenizerBase) ->
         config.model.attn_implementation, model_class, is_half=computes_in_half(config, dtype)
     )
     try:
-        with torch.random.fork_rng():
-            torch.manual_seed(config.training.seed)
+        with seeded(config.training.seed):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
                 model_config, dtype=dtype, attn_implementation=attention, trust_remote_code=False
             )

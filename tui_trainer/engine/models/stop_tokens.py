@@ -9,6 +9,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from tui_trainer.engine.data.templates.chat_template import RenderError
+from tui_trainer.engine.data.templates.library import find_template
+from tui_trainer.errors import DataError
+
 _MARK = "\ue000mark\ue000"
 """A text that no template contains; what follows it is how the template ends a turn."""
 
@@ -31,20 +35,20 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
     Where the last turn is left open (GLM), it is the token that opens the next one.
     """
-    if not tokenizer.chat_template:
+    try:
+        template = find_template(None, tokenizer.chat_template, tokenizer.special_tokens_map)
+        if template is None:
+            return None
+        messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
+        followed = _after_mark(template.render([*messages, {"role": "user", "content": "?"}]))
+        common = _common_start(followed, _after_mark(template.render(messages)))
+    except (RenderError, DataError):
         return None
-    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
-    followed = _after_mark(tokenizer, [*messages, {"role": "user", "content": "?"}])
-    common = _common_start(followed, _after_mark(tokenizer, messages))
     closing = _first_special(common, tokenizer)
     return closing if closing is not None else _first_special(followed, tokenizer)
 
 
-def _after_mark(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]]) -> str:
-    try:
-        text = str(tokenizer.apply_chat_template(conversation, tokenize=False))
-    except Exception:  # a template may raise what it likes, and then has no end of turn to tell
-        return ""
+def _after_mark(text: str) -> str:
     return text.partition(_MARK)[2]
 
 
