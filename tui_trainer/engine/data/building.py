@@ -50,7 +50,7 @@ def _built(
     rows: RowSet, pipeline: DataPipeline, data: DataConfig, fingerprint: str, folder: Path, report: Report
 ) -> ExampleStore:
     tally = Tally(data)
-    with StoreWriter(folder, fingerprint, len(pipeline.tokenizer.is_added)) as writer:
+    with StoreWriter(folder, fingerprint, pipeline.tokenizer.num_ids) as writer:
         report("tokenising", 0, rows.num_rows)
         for records in rows.batches(BATCH_ROWS):
             examples = pipeline.examples(records)

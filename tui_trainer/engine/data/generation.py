@@ -1,4 +1,4 @@
-"""At which tokens generation stops, as the model's files say it; for the warning that training never shows one of them."""
+"""At which tokens generation stops, as the model's files say; for the warning that no turn ends with one of them."""
 
 from __future__ import annotations
 

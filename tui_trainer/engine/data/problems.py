@@ -44,79 +44,79 @@ class _Wording:
 
 
 _WORDING: dict[Code, _Wording] = {
-    Code.PARSE_ERROR: _Wording("error", "cannot be read", "Mend or remove them; they are left out of training."),
+    Code.PARSE_ERROR: _Wording("error", "unreadable", "Mend or remove them; they are left out of training."),
     Code.SCHEMA: _Wording(
         "error",
-        "do not have the columns or types of the others",
+        "columns or types that do not fit the format",
         "Mend them, or say with data.columns which column plays which role; they are left out of training.",
     ),
     Code.NO_TRAINED_TOKENS: _Wording(
-        "error", "have no token that counts in the loss", "Check data.format, data.columns and data.train_on."
+        "error", "no token counts in the loss", "Check data.format, data.columns and data.train_on."
     ),
     Code.ANSWER_CUT: _Wording(
         "error",
-        "lose part of their answer to data.max_length",
+        "part of the answer is lost to data.max_length",
         'Raise data.max_length, or set data.truncation to "left" or "drop".',
     ),
-    Code.TRUNCATED: _Wording("warning", "are cut to data.max_length", "Raise data.max_length if the rest matters."),
+    Code.TRUNCATED: _Wording("warning", "cut to data.max_length", "Raise data.max_length if the rest matters."),
     Code.TOO_LONG_DROPPED: _Wording(
-        "warning", "are longer than data.max_length and are left out", "Raise data.max_length to keep them."
+        "warning", "longer than data.max_length and left out", "Raise data.max_length to keep them."
     ),
     Code.EMPTY_ANSWER: _Wording(
-        "error", "have an empty answer", "Fill or remove them; a row with nothing but empty answers is left out."
+        "error", "an answer is empty", "Fill or remove them; a row with nothing but empty answers is left out."
     ),
-    Code.NULL_FIELD: _Wording("error", "have a null where text is needed", "Fill or remove them; they are left out."),
+    Code.NULL_FIELD: _Wording("error", "null where text is needed", "Fill or remove them; they are left out."),
     Code.ROLE_ORDER: _Wording(
         "warning",
-        "have roles in an unusual order",
+        "roles in an unusual order",
         "Check that user and assistant take turns and that the system message comes first.",
     ),
     Code.DOUBLE_BOS: _Wording(
-        "error", "begin with the begin-of-text token twice", "Remove it from the rows or from the template."
+        "error", "the begin-of-text token comes twice", "Remove it from the rows or from the template."
     ),
     Code.NO_END_OF_TURN: _Wording(
         "error",
-        "do not train the token at which generation stops, so the model would not learn to stop",
+        "the token at which generation stops is not trained, so the model would not learn to stop",
         "Choose a template that ends an answer with the model's stop token.",
     ),
     Code.MOSTLY_TRAINED: _Wording(
-        "warning", "have more than 95 % of their tokens trained", "Check that prompt and answer are not swapped."
+        "warning", "more than 95 % of the tokens are trained", "Check that prompt and answer are not swapped."
     ),
     Code.HARDLY_TRAINED: _Wording(
-        "warning", "have less than 5 % of their tokens trained", "That is fine for short answers to long prompts."
+        "warning", "less than 5 % of the tokens are trained", "That is fine for short answers to long prompts."
     ),
-    Code.DUPLICATE: _Wording("warning", "repeat an earlier row token for token", "Remove them unless it is meant."),
+    Code.DUPLICATE: _Wording("warning", "the same tokens as an earlier row", "Remove them unless it is meant."),
     Code.TEMPLATE_DROPS_CONTENT: _Wording(
-        "error", "have content that the chat template leaves out", "Choose a template that prints every message."
+        "error", "content that the chat template leaves out", "Choose a template that prints every message."
     ),
     Code.TEMPLATE_NOT_PREFIX: _Wording(
         "error",
-        "are not trained on what the model will be shown in a chat",
+        "what is trained differs from what a chat shows the model",
         'Set data.train_on to "last", choose another template, or give the variables by data.template_kwargs.',
     ),
     Code.TEMPLATE_NO_TOOLS: _Wording(
-        "error", "have tools or tool calls that the chat template leaves out", "Choose a template that knows tools."
+        "error", "tools or tool calls that the chat template leaves out", "Choose a template that knows tools."
     ),
     Code.TEMPLATE_ERROR: _Wording(
-        "error", "are refused by the chat template", "Mend the rows, or choose another template; they are left out."
+        "error", "refused by the chat template", "Mend the rows, or choose another template; they are left out."
     ),
     Code.UNSUPPORTED_PART: _Wording(
-        "error", "have parts that are not text", "Only text is trained on; such rows are left out."
+        "error", "parts that are not text", "Only text is trained on; such rows are left out."
     ),
     Code.PREFERENCE_AS_SFT: _Wording(
         "error",
-        "hold a chosen and a rejected answer",
+        "answers that are judged good or bad, not examples to follow",
         "Set data.allow_preference_as_sft = true to train on the chosen side as plain examples.",
     ),
     Code.ENCODING: _Wording(
-        "error", "hold bytes that are not UTF-8 text", "Convert the file, as with iconv; the rows are left out."
+        "error", "bytes or characters that are no valid text", "Convert the file, as with iconv; the rows are left out."
     ),
     Code.CONTROL_CHARACTERS: _Wording(
         "warning",
-        "hold control characters or special tokens inside their text",
+        "control characters or special tokens inside the text",
         "They are trained on as they stand; remove them unless it is meant.",
     ),
-    Code.REMOTE_CODE: _Wording("error", "need code that is not run", "Convert the dataset to Parquet or JSON lines."),
+    Code.REMOTE_CODE: _Wording("error", "needs code that is not run", "Convert the dataset to Parquet or JSON lines."),
 }
 
 
@@ -126,7 +126,7 @@ def severity_of(code: Code) -> Severity:
 
 
 def summary_of(code: Code) -> str:
-    """The end of the sentence "12 rows …"."""
+    """What it is, in the words that follow "12 rows: "."""
     return _WORDING[code].summary
 
 

@@ -47,7 +47,9 @@ def references(pipeline: DataPipeline, rows: RowSet, numbers: np.ndarray, limit:
     found: list[EvalReference] = []
     for number in numbers[:limit].tolist():
         for record in rows.records(number, number + 1):
-            reference = pipeline.reference(record)
-            if reference is not None:
-                found.append(EvalReference(number, *reference))
+            question = pipeline.question(record)
+            if question is not None:
+                found.append(
+                    EvalReference(number, question.prompt_ids, question.prompt, question.messages, question.answer)
+                )
     return found

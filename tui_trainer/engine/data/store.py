@@ -2,8 +2,8 @@
 
 A store is a folder of flat arrays, named by its fingerprint and put in place by one rename, so that there is a whole
 one or none. It holds what `verdict` found out too. Layout: `ids.bin` (uint16 or uint32) and `mask.bin` (uint8, 1 where
-the token counts in the loss), all examples one behind the other; `offsets.npy`, `rows.npy` and `trained.npy`, one number
-an example; `lengths.npy`, one number a row; `problems.npz`, the rows of each problem; `meta.json`.
+the token counts in the loss), all examples one behind the other; `offsets.npy`, `rows.npy` and `trained.npy`, one
+number an example; `lengths.npy`, one number a row; `problems.npz`, the rows of each problem; `meta.json`.
 """
 
 from __future__ import annotations

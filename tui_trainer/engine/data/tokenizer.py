@@ -6,6 +6,7 @@ data needs neither `transformers` nor torch. `tokenizer_cache` keeps those docum
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -100,6 +101,18 @@ class TextTokenizer:
     def added_tokens(self) -> dict[str, int]:
         """Tokens that are cut out of a text before anything else; they border on nothing."""
         return {token.content: index for index, token in self._backend.get_added_tokens_decoder().items()}
+
+    @cached_property
+    def special_pattern(self) -> re.Pattern[str]:
+        """Matches the special tokens inside a text."""
+        decoder = self._backend.get_added_tokens_decoder()
+        special = [token.content for token in decoder.values() if token.special and token.content.strip()]
+        return re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or "(?!)")
+
+    @property
+    def num_ids(self) -> int:
+        """Ids are below it."""
+        return len(self.is_added)
 
     @cached_property
     def is_added(self) -> np.ndarray:

@@ -105,7 +105,7 @@ class Tally:
             "severity": severity_of(code),
             "count": len(rows),
             "rows": rows[:SHOWN_ROWS].tolist(),
-            "message": f"{count} {summary_of(code)}; the first is row {first} ({where(first)}): {message}",
+            "message": f"{count}: {summary_of(code)}; first row {first} ({where(first)}): {message}",
             "remedy": remedy_of(code),
         }
 
@@ -131,7 +131,7 @@ def problem_of_all(problem: RowProblem, num_rows: int) -> dict[str, Any]:
         "severity": severity_of(problem.code),
         "count": num_rows,
         "rows": [],
-        "message": f"all rows: {problem.message}",
+        "message": f"all rows: {summary_of(problem.code)}: {problem.message}",
         "remedy": remedy_of(problem.code),
     }
 

@@ -48,6 +48,15 @@ def edge_at(encoding: Encoding, place: int, text_length: int) -> Edge:
     return Edge(token) if chars is None or chars[0] >= place else Edge(token + 1, token)
 
 
+def end_at(encoding: Encoding, place: int, text_length: int, tokenizer: TextTokenizer) -> int:
+    """The token behind the last one that ends at a place; an added token that swallowed the blanks behind it counts."""
+    edge = edge_at(encoding, place, text_length)
+    if edge.straddler is None:
+        return edge.token
+    swallows = bool(tokenizer.is_added[encoding.ids[edge.straddler]])
+    return edge.straddler + 1 if swallows else edge.straddler
+
+
 class PromptCheck:
     """Checks that the tokens before a turn are those that a chat feeds, by encoding the end of the prompt alone.
 

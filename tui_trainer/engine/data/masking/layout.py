@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tui_trainer.engine.data.formats.messages import Message
 from tui_trainer.engine.data.formats.normalise import Chat
-from tui_trainer.engine.data.masking.rendered import RenderedChat, Slot, Turn
+from tui_trainer.engine.data.masking.anchors import AnchorFinder, Anchors
+from tui_trainer.engine.data.masking.rendered import RenderedChat, Turn
 from tui_trainer.engine.data.problems import RowProblem
 
 _MAX_SHAPES = 4096
@@ -49,12 +50,14 @@ class _Layout:
         fields: message and field of each text.
         trims: whether the template strips the texts.
         turns: the assistant's turns.
+        anchors: the added tokens around the turns, if they tell where these are.
     """
 
     pieces: tuple[str, ...]
     fields: tuple[_Field, ...]
     trims: bool
     turns: tuple[_TurnPlace, ...]
+    anchors: Anchors | None = None
 
     def texts(self, chat: Chat) -> list[str]:
         """The texts of a conversation as the template prints them."""
@@ -68,19 +71,19 @@ class _Layout:
         parts[1::2] = texts
         return "".join(parts)
 
-    def place(self, text: str, texts: Sequence[str], chat: Chat) -> RenderedChat:
-        """The places in a text that equals what `compose` makes of `texts`."""
-        slots: list[Slot] = []
+    def place(self, text: str, texts: Sequence[str]) -> RenderedChat:
+        """The turns in a text that equals what `compose` makes of `texts`."""
+        extents = []
         at = 0
-        for piece, inner, (number, _) in zip(self.pieces, texts, self.fields, strict=False):
+        for piece, inner in zip(self.pieces, texts, strict=False):
             start = at + len(piece)
             at = start + len(inner)
-            slots.append(Slot(number, chat.messages[number]["role"], start, at))
+            extents.append((start, at))
         turns = [
-            Turn(turn.message, slots[turn.first].start - turn.lead, slots[turn.last].end + turn.tail, turn.problems)
+            Turn(turn.message, extents[turn.first][0] - turn.lead, extents[turn.last][1] + turn.tail, turn.problems)
             for turn in self.turns
         ]
-        return RenderedChat(text, turns, slots, is_known=True)
+        return RenderedChat(text, turns, anchors=self.anchors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +106,14 @@ _JointKey = tuple[bool, tuple[str, str] | None, tuple[str, str] | None]
 
 
 class LayoutCache:
-    """The layouts of the shapes seen so far."""
+    """The layouts of the shapes seen so far.
 
-    def __init__(self) -> None:
+    Args:
+        anchors: finds the added tokens around turns.
+    """
+
+    def __init__(self, anchors: AnchorFinder) -> None:
+        self._anchors = anchors
         self._layouts: dict[_Shape, _Layout] = {}
         self._joints: dict[_JointKey, _Joint] = {}
 
@@ -123,14 +131,14 @@ class LayoutCache:
         layout = self._layouts.get(shape)
         if layout is not None:
             texts = layout.texts(chat)
-            return layout.place(text, texts, chat) if layout.compose(texts) == text else None
+            return layout.place(text, texts) if layout.compose(texts) == text else None
         for trims in (False, True):
             layout = self._assembled(chat, trims)
             if layout is None:
                 continue
             texts = layout.texts(chat)
             if layout.compose(texts) == text:
-                rendered = layout.place(text, texts, chat)
+                rendered = layout.place(text, texts)
                 last = rendered.turns[-1]
                 if text[: last.start] == render_prompt(last.message):
                     self._store(shape, layout)
@@ -153,7 +161,8 @@ class LayoutCache:
     def _store(self, shape: _Shape, layout: _Layout) -> None:
         if len(self._layouts) >= _MAX_SHAPES:
             self._layouts.clear()
-        self._layouts[shape] = layout
+        turns = [(turn.message, turn.first, turn.lead, turn.last, turn.tail, turn.problems) for turn in layout.turns]
+        self._layouts[shape] = replace(layout, anchors=self._anchors.find(layout.pieces, turns))
 
     def _keep_joints(self, layout: _Layout, chat: Chat) -> None:
         kinds = [None, *((chat.messages[number]["role"], field) for number, field in layout.fields), None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tui_trainer.engine.data.masking.anchors import Anchors
 from tui_trainer.engine.data.problems import RowProblem
 
 
@@ -48,13 +49,13 @@ class RenderedChat:
     Attributes:
         text: what is tokenised.
         turns: the turns of the assistant, in order.
-        slots: the texts of the row that were found, in order.
+        slots: the texts of the row that were found, in order; only where they were searched.
         problems: what is wrong with the rendering as a whole.
-        is_known: whether its shape was seen before, so that its turns need no closer look.
+        anchors: the added tokens around the turns, where its shape is known.
     """
 
     text: str
     turns: list[Turn]
     slots: list[Slot] = field(default_factory=list)
     problems: tuple[RowProblem, ...] = ()
-    is_known: bool = False
+    anchors: Anchors | None = None

@@ -16,6 +16,7 @@ from typing import Any
 
 from tui_trainer.engine.data.formats.messages import Message
 from tui_trainer.engine.data.formats.normalise import Chat
+from tui_trainer.engine.data.masking.anchors import AnchorFinder
 from tui_trainer.engine.data.masking.layout import LayoutCache
 from tui_trainer.engine.data.masking.probe import Closing, added_pattern, common_prefix, probe_template
 from tui_trainer.engine.data.masking.rendered import RenderedChat, Slot, Turn
@@ -43,7 +44,7 @@ class TurnFinder:
         self.profile = probe_template(template, tokenizer)
         self._tokenizer = tokenizer
         self._added = added_pattern(tokenizer)
-        self._layouts = LayoutCache()
+        self._layouts = LayoutCache(AnchorFinder(tokenizer, self._added))
 
     def find(self, chat: Chat, *, with_care: bool = False) -> RenderedChat:
         """The rendered conversation with its turns.

@@ -9,6 +9,7 @@ from typing import Any
 from tui_trainer.config.data import SourceFields
 from tui_trainer.engine.data.rows import BadRow, Heartbeat, Row, RowSource, no_heartbeat
 from tui_trainer.engine.data.sources.arrow import without_absent
+from tui_trainer.engine.models.hub import is_online
 from tui_trainer.errors import ConfigurationError, DataError, MachineError, Problem
 
 
@@ -50,8 +51,13 @@ def load_from_hub(fields: SourceFields, cache_dir: str | None, num_proc: int | N
         DataError: there is no such dataset, or it needs a script.
     """
     import datasets
+    import huggingface_hub
 
     repository = str(fields.path)
+    if not is_online():
+        # asked once here; the libraries would ask five times for each file
+        datasets.config.HF_HUB_OFFLINE = True
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
     try:
         loaded = datasets.load_dataset(
             repository,

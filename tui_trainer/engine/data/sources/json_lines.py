@@ -78,7 +78,7 @@ def parse_object(line: bytes) -> Row | BadRow:
     except UnicodeDecodeError as error:
         return not_utf8(line, error)
     try:
-        value = json.loads(text, object_pairs_hook=unique_keys)
+        value = _parser.decode(text)
     except json.JSONDecodeError as error:
         return BadRow(Code.PARSE_ERROR, f"is not JSON: {describe(error)}: {text[:120]}")
     except RecursionError:
@@ -124,3 +124,6 @@ def kind_of(value: Any) -> str:
             return "a list"
         case _:
             return "a number"
+
+
+_parser = json.JSONDecoder(object_pairs_hook=unique_keys)

@@ -82,19 +82,27 @@ class _Watchdog:
 
 
 _watchdog = _Watchdog()
+_current = threading.local()
 
 
 @contextlib.contextmanager
 def limited(seconds: float = RENDER_SECONDS) -> Iterator[None]:
-    """Run the body for at most that time.
+    """Run the body for at most that time; inside another such body, that one's time begins anew.
 
     Raises:
         TemplateTimeoutError: the time is over; raised inside the body.
     """
+    outer: _Guarded | None = getattr(_current, "slot", None)
+    if outer is not None:
+        outer.deadline = time.monotonic() + seconds
+        yield
+        return
     slot = _watchdog.enter(seconds)
+    _current.slot = slot
     try:
         yield
     finally:
+        _current.slot = None
         _watchdog.leave(slot)
 
 
