@@ -115,7 +115,7 @@ def test_all_problems_are_told_at_once_and_a_misspelling_with_the_nearest_name()
     [
         ({"n": 3, "best_of": 2}, "best_of"),
         ({"n": 2, "temperature": 0.0}, "n"),
-        ({"best_of": 2, "temperature": 0.0}, "n"),
+        ({"best_of": 2, "temperature": 0.0}, "best_of"),
         ({"min_tokens": 20, "max_tokens": 10}, "min_tokens"),
         ({"use_beam_search": True, "n": 5, "beam_width": 4}, "beam_width"),
         ({"stop": [""]}, "stop"),

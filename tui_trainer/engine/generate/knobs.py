@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from tui_trainer.config.catalogue import Knob, check_value, knobs_of
+from tui_trainer.config.checks import check_sampling
 from tui_trainer.config.sampling import GREEDY_BELOW, SamplingParams
 from tui_trainer.errors import ConfigurationError, Problem
 
@@ -27,6 +28,8 @@ _FROM_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "
 """What is taken from a model's generation_config.json, as in vLLM."""
 _BEAM_KNOBS = ("beam_width", "length_penalty", "early_stopping")
 _DRAW_KNOBS = ("top_p", "top_k", "min_p", "seed")
+_NEUTRAL_FOR_BEAMS = {"temperature": 0.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "best_of": None}
+_NEUTRAL_WITHOUT_BEAMS = {"length_penalty": 1.0, "early_stopping": False}
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def resolve_knobs(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> ResolvedKn
     if problems:
         raise ConfigurationError.of(problems)
     params = SamplingParams.model_validate(values)
-    if problems := contradictions(params):
+    if problems := _contradictions(params):
         raise ConfigurationError.of(problems)
     notes: tuple[str, ...] = ()
     if 0 < params.temperature < LOWEST_TEMPERATURE and not is_greedy(params):
@@ -116,22 +119,11 @@ def model_defaults(generation_config: Any) -> dict[str, Any]:
     return found
 
 
-def contradictions(params: SamplingParams) -> list[Problem]:
-    """Knobs that cannot be had together."""
-    problems = []
-    if params.best_of is not None and params.best_of < params.n:
-        problems.append(Problem("best_of", f"is {params.best_of}, and n = {params.n} answers are wanted of them"))
-    if params.max_tokens is not None and params.min_tokens > params.max_tokens:
-        problems.append(Problem("min_tokens", f"is {params.min_tokens}, above max_tokens = {params.max_tokens}"))
-    if "" in params.stop:
-        problems.append(Problem("stop", "has an empty text, which would end every answer at once"))
-    if params.use_beam_search:
-        if params.n > params.beam_width:
-            problems.append(Problem("beam_width", f"is {params.beam_width}, and n = {params.n} answers are wanted"))
-    elif is_greedy(params) and (params.best_of or params.n) > 1:
-        remedy = "raise temperature, or set use_beam_search"
-        problems.append(Problem("n", "would give the same answer each time at temperature 0", remedy))
-    return problems
+def _contradictions(params: SamplingParams) -> list[Problem]:
+    """Knobs that cannot be had together; those that the strategy ignores contradict nothing."""
+    neutral = _NEUTRAL_FOR_BEAMS if params.use_beam_search else _NEUTRAL_WITHOUT_BEAMS
+    problems = check_sampling(params.model_copy(update=dict(neutral)))
+    return [replace(problem, key=problem.key.removeprefix("sampling.")) for problem in problems]
 
 
 def _ignored(params: SamplingParams, sources: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,300 @@
+"""`tui-trainer chat`: questions from options, files and pipes, the knobs as options, a conversation on a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine.tiny import save_tiny
+from tui_trainer.cli.app import run
+from tui_trainer.config.sampling import SamplingParams
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TUI_TRAINER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TUI_TRAINER_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def call(tiny_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Runs `chat` on the tiny model; returns exit code, stdout and stderr."""
+
+    def caller(*options: str, stdin: str = "", model: str | None = None) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        code = run(["chat", model or str(tiny_folder), *options])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return caller
+
+
+def documents(out: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_one_line_of_json_a_prompt(call: Call) -> None:
+    code, out, _ = call("--prompt", "one", "--prompt", "two", "--json", "--max-tokens", "4", "--seed", "1")
+    first, second = documents(out)
+    assert code == 0
+    assert (first["prompt"], second["prompt"]) == ("one", "two")
+    for document in (first, second):
+        assert document["version"] == 1
+        assert {"text", "ids", "finish_reason", "cumulative_logprob", "logprobs"} <= set(document["candidates"][0])
+        assert set(document["usage"]) >= {"prompt_tokens", "completion_tokens"}
+        assert {"prompt_ids", "prompt_logprobs", "seconds_to_first_token", "tokens_per_second", "ignored_knobs"} <= set(
+            document
+        )
+
+
+def test_an_answer_for_people_streams_to_stdout_and_the_talk_goes_to_stderr(call: Call) -> None:
+    code, out, err = call("--prompt", "hi", "--max-tokens", "6", "--temperature", "0", "--top-p", "0.5")
+    _, json_out, _ = call("--prompt", "hi", "--max-tokens", "6", "--temperature", "0", "--json")
+    assert code == 0
+    assert out == documents(json_out)[0]["candidates"][0]["text"] + "\n"
+    assert "top_p has no effect" in err
+    assert "/6 tokens" in err
+
+
+def test_every_knob_is_an_option_and_arrives(call: Call) -> None:
+    given = {
+        "n": 2,
+        "best_of": 3,
+        "presence_penalty": 0.5,
+        "frequency_penalty": -0.5,
+        "repetition_penalty": 1.1,
+        "temperature": 0.9,
+        "top_p": 0.95,
+        "top_k": 40,
+        "min_p": 0.01,
+        "seed": 3,
+        "max_tokens": 3,
+        "min_tokens": 1,
+        "stop": ["zzz", "q q"],
+        "stop_token_ids": [5, 6],
+        "ignore_eos": True,
+        "logprobs": 1,
+        "prompt_logprobs": 0,
+        "skip_special_tokens": False,
+    }
+    options: list[str] = []
+    for name, value in given.items():
+        option = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            options.append(option if value else "--no-" + option[2:])
+        else:
+            for each in value if isinstance(value, list) else [value]:
+                options += [option, str(each)]
+    code, out, err = call("--prompt", "x", "--json", *options)
+    assert code == 0, err
+    knobs = documents(out)[0]["knobs"]
+    assert {name: knobs[name] for name in given} == {
+        name: {"value": value, "source": "you"} for name, value in given.items()
+    }
+
+
+def test_a_beam_width_asks_for_beam_search(call: Call) -> None:
+    options = ("--beam-width", "3", "--length-penalty", "0.5", "--early-stopping", "never", "--max-new-tokens", "3")
+    _, out, _ = call("--prompt", "x", "--json", *options)
+    knobs = documents(out)[0]["knobs"]
+    assert knobs["use_beam_search"]["value"] is True
+    assert knobs["early_stopping"]["value"] == "never"
+    assert knobs["max_tokens"]["value"] == 3
+
+
+def test_the_help_names_every_knob(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(["chat", "--help"]) == 0
+    out = capsys.readouterr().out
+    for name in SamplingParams.model_fields:
+        assert "--" + name.replace("_", "-") in out
+
+
+WRONG: list[tuple[list[str], list[str]]] = [
+    (["--temperature", "3"], ["--temperature", "at most 2"]),
+    (["--top-k", "many", "--min-p", "2"], ["--top-k", "--min-p"]),
+    (["--stop-token-ids", "a"], ["--stop-token-ids", "token ids"]),
+    (["--n", "2", "--temperature", "0"], ["same answer"]),
+    (["--best-of", "1", "--n", "2"], ["best_of"]),
+    (["--colour", "red"], ["--colour"]),
+    (["--device", "tpu"], ["no device 'tpu'"]),
+    (["--prompts", "gone.txt"], ["gone.txt", "cannot be read"]),
+    (["--adapter", "./gone"], ["no model './gone'"]),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), WRONG)
+def test_wrong_usage_is_told_with_exit_code_2(call: Call, options: list[str], words: list[str]) -> None:
+    code, out, err = call("--prompt", "x", *options)
+    assert (code, out) == (2, "")
+    for word in words:
+        assert word in err
+    assert "Traceback" not in err
+
+
+def test_a_wrong_knob_is_told_before_anything_is_loaded(call: Call) -> None:
+    code, _, err = call("--prompt", "x", "--n", "2", "--temperature", "0", model="nowhere/at-all")
+    assert code == 2
+    assert "nowhere" not in err
+
+
+def test_a_missing_model_is_told_as_json_when_json_is_asked_for(call: Call) -> None:
+    code, out, err = call("--prompt", "x", "--json", model="owner/name")
+    assert (code, out) == (3, "")
+    assert json.loads(err.splitlines()[-1])["error"]["kind"] == "MachineError"
+
+
+def test_questions_from_a_pipe_a_text_file_and_json_lines(call: Call, tmp_path: Path) -> None:
+    _, out, _ = call("--json", "--max-tokens", "1", stdin="line one\nline two\n")
+    assert [document["prompt"] for document in documents(out)] == ["line one\nline two"]
+    (tmp_path / "set.txt").write_text("one\n\n two \n", "utf-8-sig")
+    _, out, _ = call("--json", "--max-tokens", "1", "--prompts", "set.txt", "--prompt", "zero")
+    assert [document["prompt"] for document in documents(out)] == ["zero", "one", " two "]
+    lines = ['{"prompt": "p"}', '{"messages": [{"role": "user", "content": "m"}]}', '"s"']
+    (tmp_path / "set.jsonl").write_text("\n".join(lines))
+    _, out, _ = call("--json", "--max-tokens", "1", "--prompts", "set.jsonl")
+    assert [document["prompt"] for document in documents(out)] == ["p", "m", "s"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl", '{"prompt": "x"}\n{"prompt": }\n', "a.jsonl:2"),
+        ("a.jsonl", '{"text": "x"}\n', "asks nothing"),
+        ("a.jsonl", '{"prompt": ""}\n', "asks nothing"),
+        ("a.txt", "\n\n", "holds no question"),
+    ],
+)
+def test_a_file_without_questions_is_told_with_the_line(
+    call: Call, tmp_path: Path, name: str, content: str, words: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    code, _, err = call("--prompts", name)
+    assert code == 2
+    assert words in err
+
+
+def test_a_file_that_is_no_text_is_told(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9\n")
+    code, _, err = call("--prompts", "a.txt")
+    assert code == 2
+    assert "UTF-8" in err
+
+
+def test_an_empty_pipe_is_told(call: Call) -> None:
+    assert call(stdin=" \n")[0] == 2
+
+
+def test_a_system_message_and_no_template(call: Call) -> None:
+    _, out, _ = call("--prompt", "x", "--system", "Be kind.", "--json", "--max-tokens", "1")
+    assert documents(out)[0]["rendered"].startswith("<|im_start|>system\nBe kind.<|im_end|>")
+    _, out, _ = call("--prompt", "x", "--no-template", "--json", "--max-tokens", "1")
+    assert documents(out)[0]["rendered"] == "x"
+
+
+def test_several_answers_are_numbered(call: Call) -> None:
+    code, out, err = call("--prompt", "x", "--n", "3", "--max-tokens", "2", "--seed", "0", "--stop", "\n")
+    assert code == 0
+    assert out.count("\n") == 3
+    assert "[3]" in err
+
+
+# --- the process and the terminal
+
+PROGRAM = [sys.executable, "-m", "tui_trainer", "chat"]
+
+
+@pytest.mark.e2e
+def test_an_interrupt_stops_the_answer_prints_what_there_is_and_ends_with_130(tiny_folder: Path) -> None:
+    command = [*PROGRAM, str(tiny_folder), "--prompt", "x", "--json", "--ignore-eos", "--max-tokens", "500", "--device"]
+    with subprocess.Popen(
+        [*command, "cpu"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as chat:
+        assert chat.stderr is not None
+        assert any("parameters" in line for line in chat.stderr)
+        chat.send_signal(signal.SIGINT)
+        assert chat.stdout is not None
+        (candidate,) = json.loads(chat.stdout.read())["candidates"]
+    assert chat.returncode == 130
+    assert candidate["finish_reason"] == "cancelled"
+
+
+class Terminal:
+    """The command on a terminal of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [*PROGRAM, *arguments], stdin=slave, stdout=slave, stderr=slave, start_new_session=True, close_fds=True
+        )
+        os.close(slave)
+        self.seen = ""
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + 120
+        while text not in self.seen:
+            assert time.monotonic() < deadline, self.seen
+            try:
+                self.seen += os.read(self._master, 4096).decode("utf-8", "replace")
+            except OSError:
+                break
+        assert text in self.seen, self.seen
+        self.seen = self.seen.partition(text)[2]
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+
+@pytest.fixture
+def terminal(tiny_folder: Path) -> Iterator[Terminal]:
+    opened = Terminal(str(tiny_folder), "--device", "cpu", "--max-tokens", "8", "--ignore-eos")
+    yield opened
+    opened.close()
+
+
+@pytest.mark.e2e
+def test_a_conversation_on_a_terminal(terminal: Terminal) -> None:
+    terminal.wait_for("Say something")
+    terminal.type("hello\n")
+    terminal.wait_for("8/8 tokens")
+    terminal.type("/set temperature 9\n")
+    terminal.wait_for("at most 2")
+    terminal.type("/set max_tokens 3\n/retry\n")
+    terminal.wait_for("3/3 tokens")
+    terminal.type("/knobs\n")
+    terminal.wait_for("max_tokens")
+    terminal.wait_for("you")
+    terminal.type("/set warmth 1\n")
+    terminal.wait_for("no knob")
+    terminal.type("/set max_tokens 400\nlong\n")
+    terminal.type("\x03")
+    terminal.wait_for("> ")
+    terminal.type("/help\n")
+    terminal.wait_for("/quit")
+    terminal.type("\x04")
+    assert terminal.process.wait(60) == 0
