@@ -142,7 +142,7 @@ def types(config: RunConfig, facts: Facts) -> Iterator[Problem]:
             'set model.dtype = "float32" and training.fp16 = true',
             "training.fp16",
         )
-    if dtype == "bfloat16" and is_full:
+    if dtype == "bfloat16" and is_full and not config.training.deepspeed:  # which keeps float32 weights itself
         yield warning(
             "model.dtype",
             "training all weights in bfloat16 loses updates smaller than a 256th of a weight",

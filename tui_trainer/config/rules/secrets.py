@@ -44,7 +44,7 @@ def _is_secret_variable(name: str) -> bool:
 def values(config: RunConfig, _: Facts) -> Iterator[Problem]:
     """Values anywhere that look like a credential, and settings named like one."""
     for key, name, value in _texts(config.model_dump(), ""):
-        if key == "data.token_env":
+        if name == "token_env":
             if not _VARIABLE.fullmatch(value) or _is_credential(value):
                 yield error(
                     key,
