@@ -1,7 +1,7 @@
 """The shipped presets and the user's own: named TOML files whose header says what they are for.
 
 A header is the comment at the top of the file: the title, an empty line, what it teaches, and the lines `# command:`,
-`# time:` and `# memory:`. Lines indented by more than one space continue the one above.
+`# time:`, `# memory:` and `# figures:`. Lines indented by more than one space continue the one above.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tui_trainer import paths
 from tui_trainer.errors import RefusedError, UsageError
 
 SUFFIX = ".toml"
-_FACT = re.compile(r"(command|time|memory): *(.*)")
+_FACT = re.compile(r"(command|time|memory|figures): *(.*)")
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class Preset:
         title: one line.
         description: what it is for and what it shows; paragraphs separated by an empty line.
         command: what to type to run it.
-        expected_time: how long it takes, and on what that was measured or from what it was estimated.
-        expected_memory: how much memory it takes, likewise.
+        expected_time: how long it takes, and on what.
+        expected_memory: how much memory it takes.
+        figures: where the two come from: measured on what, or estimated from what.
         path: the file.
         is_shipped: whether it came with the package.
     """
@@ -40,6 +41,7 @@ class Preset:
     command: str
     expected_time: str
     expected_memory: str
+    figures: str
     path: Path
     is_shipped: bool
 
@@ -104,7 +106,7 @@ def _presets_in(folder: Path, *, is_shipped: bool) -> Iterator[Preset]:
 
 def _preset(path: Path, text: str, *, is_shipped: bool) -> Preset:
     title, *rest = _header(text) or [""]
-    facts = dict.fromkeys(("command", "time", "memory"), "")
+    facts = dict.fromkeys(("command", "time", "memory", "figures"), "")
     prose: list[str] = []
     fact = ""
     for line in rest:
@@ -124,6 +126,7 @@ def _preset(path: Path, text: str, *, is_shipped: bool) -> Preset:
         command=facts["command"],
         expected_time=facts["time"],
         expected_memory=facts["memory"],
+        figures=facts["figures"],
         path=path,
         is_shipped=is_shipped,
     )
