@@ -92,7 +92,7 @@ def losses(tokenizer: PreTrainedTokenizerFast, *, measures: bool) -> list[float]
         if measures:
             generate_batch(model, tokenizer, prompts_of(4), 8, [258])
             with evaluating(model):
-                engine = Engine(model, tokenizer, [258])
+                engine = Engine(model, tokenizer, [258], is_in_training=True)
                 engine.generate([1, 2, 3], SamplingParams(n=2, max_tokens=6))
                 engine.generate([1, 2, 3], SamplingParams(use_beam_search=True, max_tokens=6))
     return found

@@ -58,7 +58,7 @@ def beam_search(
     )
     prompt = torch.tensor([list(prompt_ids)], device=runner.device)
     penalties = _BeamPenalties(params, prompt_ids, stop, runner.device)
-    with torch.no_grad():
+    with runner.without_gradients():
         output = runner.model.generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),

@@ -35,6 +35,8 @@ class Engine:
         tokenizer: turns its ids into text.
         stop_token_ids: tokens that end an answer, unless `ignore_eos` is set.
         context_length: most tokens of prompt and answer together, None if unknown.
+        is_in_training: the model is being trained at the same time, and put into evaluation mode for this
+            (`batch.evaluating`).
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class Engine:
         tokenizer: PreTrainedTokenizerBase,
         stop_token_ids: Iterable[int],
         context_length: int | None = None,
+        *,
+        is_in_training: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.stop_token_ids = frozenset(stop_token_ids)
         self.context_length = context_length
         self.vocab_size = int(model.get_input_embeddings().weight.shape[0])
-        self.runner = Runner(model)
+        self.runner = Runner(model, is_in_training=is_in_training)
 
     def forget(self) -> None:
         """Drop what is kept of the last conversation; needed when the weights change."""
@@ -216,8 +220,9 @@ class Generation:
     ) -> Iterator[TokenStep]:
         """Choose, tell, run, until every answer has ended; `alive` is kept to the candidates that have not."""
         while True:
-            chosen = sampler.choose(logits)
-            tokens = logprobs_of(logits, chosen, self._params.logprobs)
+            with self._engine.runner.without_gradients():
+                chosen = sampler.choose(logits)
+                tokens = logprobs_of(logits, chosen, self._params.logprobs)
             steps = [
                 self._take(self._all[index], token, texts[index]) for index, token in zip(alive, tokens, strict=True)
             ]
