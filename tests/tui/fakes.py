@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_trainer.config.resolve import Resolved
+from tui_trainer.config.shape import shape_from_config
 from tui_trainer.config.toml import dump_toml
 from tui_trainer.errors import CancelledError, WorkbenchError
 from tui_trainer.procs.machine import MachineReading
@@ -128,18 +129,17 @@ class FakeDataWorker:
         }
 
     def _describe_model(self, params: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "num_parameters": 134_515_008,
+        sizes = {
+            "model_type": "llama",
             "hidden_size": 576,
-            "num_layers": 30,
+            "num_hidden_layers": 30,
             "intermediate_size": 1536,
             "vocab_size": 49152,
             "num_attention_heads": 9,
             "num_key_value_heads": 3,
-            "head_dim": 64,
-            "is_tied": True,
-            "max_position_embeddings": 8192,
+            "tie_word_embeddings": True,
         }
+        return shape_from_config(sizes).to_dict()
 
     async def close(self) -> None:
         self.calls.append(("close", {}))

@@ -85,11 +85,8 @@ def lines(
     """Name and value of each consequence."""
     training, plan = config.training, result.plan
     accumulation, world = training.gradient_accumulation_steps, plan.world_size
-    yield (
-        "effective batch",
-        f"{plan.effective_batch_size} = {training.per_device_train_batch_size} × {accumulation} × {world} process"
-        + ("es" if world != 1 else ""),
-    )
+    parts = f"{training.per_device_train_batch_size} × {accumulation} accumulated × {world}"
+    yield "batch", f"{plan.effective_batch_size} rows = {parts} {'processes' if world != 1 else 'process'}"
     rows = plan.num_train_rows
     packed = " packed, about" if config.data.packing else ""
     yield "rows", f"{packed} {fmt.count(rows)}".strip() if rows is not None else "not known yet: open the data (1)"
@@ -98,9 +95,9 @@ def lines(
         yield "steps", f"{fmt.count(plan.max_steps)}{per_epoch}"
         yield "warm-up", f"{fmt.count(plan.warmup_steps or 0)} steps"
     yield from _token_lines(dataset, plan)
-    if plan.num_evals is not None:
-        yield "evaluations", fmt.count(plan.num_evals)
     yield from _memory_lines(result, reading)
+    if plan.num_evals:
+        yield "evaluations", fmt.count(plan.num_evals)
     yield from _disk_lines(result)
 
 
@@ -119,7 +116,6 @@ def _memory_lines(result: Consequences, reading: MachineReading | None) -> Itera
         yield "memory", "not known: the model's sizes are not read yet"
         return
     free = f" of {fmt.size(_memory_free(result, reading))} free" if reading else ""
-    yield "memory", f"about {fmt.size(memory.total)} a process{free}"
     parts = {
         "weights": memory.weights,
         "gradients": memory.gradients,
@@ -127,7 +123,8 @@ def _memory_lines(result: Consequences, reading: MachineReading | None) -> Itera
         "activations": memory.activations,
         "logits": memory.logits,
     }
-    yield "", ", ".join(f"{name} {fmt.size(value)}" for name, value in parts.items() if value)
+    shares = ", ".join(f"{name} {fmt.size(value)}" for name, value in parts.items() if value)
+    yield "memory", f"about {fmt.size(memory.total)} a process{free}: {shares}"
 
 
 def _memory_free(result: Consequences, reading: MachineReading | None) -> float | None:

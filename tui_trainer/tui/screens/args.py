@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -155,11 +156,8 @@ class ArgsScreen(FilingScreen, LaunchingScreen):
         reading = self.session.services.machine.reading
         result = consequences(config, dataset, reading)
         self.problems = check_config(config, result.facts)
-        table = [
-            Content.assemble((f"{name:<15} ", "$text-muted"), (safe_line(value), "$text"))
-            for name, value in lines(config, result, dataset, reading)
-        ]
-        self.query_one("#plan-text", Static).update(Content("\n").join(table))
+        pane = self.query_one("#plan-text", Static)
+        pane.update(_table(lines(config, result, dataset, reading), max(pane.size.width, 30)))
         self._show_rate(result)
         self._show_problems()
         self._show_fields()
@@ -273,3 +271,15 @@ class ArgsScreen(FilingScreen, LaunchingScreen):
         fields = self.query_one("#fields", FieldList)
         fields.go_to(key)
         fields.focus()
+
+
+def _table(rows: Iterable[tuple[str, str]], width: int) -> Content:
+    """Names at the left, values wrapped beside them."""
+    found = list(rows)
+    indent = max(len(name) for name, _ in found) + 1
+    lines = []
+    for name, value in found:
+        parts = textwrap.wrap(safe_line(value), max(width - indent, 12)) or [""]
+        lines.append(Content.assemble((f"{name:<{indent}}", "$text-muted"), (parts[0], "$text")))
+        lines.extend(Content.styled(f"{'':<{indent}}{part}", "$text") for part in parts[1:])
+    return Content("\n").join(lines)

@@ -63,6 +63,7 @@ class WorkbenchScreen(Screen[None]):
         """Follow the run in view and the machine."""
         self.session.run.updated.subscribe(self, self._show_run)
         self.set_interval(MACHINE_SECONDS, self._show_machine)
+        self.call_after_refresh(self._show_machine)
         if self.session.run.view is not None:
             self._show_run(self.session.run.view)
 

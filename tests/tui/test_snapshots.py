@@ -1,0 +1,113 @@
+"""How each screen looks in three sizes of terminal. `pytest --snapshot-update` accepts a change; look at it first."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.tui.app import WorkbenchApp
+from tui_trainer.tui.widgets.run_table import RunTable
+from tui_trainer.tui.widgets.sample_view import SampleView
+from tui_trainer.tui.widgets.transcript import Transcript
+
+from .waiting import wait_until
+
+MakeApp = Callable[..., WorkbenchApp]
+Before = Callable[[Pilot[Any]], Awaitable[None]]
+SIZES = [(80, 24), (120, 36), (160, 48)]
+
+pytestmark = [
+    pytest.mark.usefixtures("still_clock"),
+    pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}"),
+]
+
+
+def _screen(pilot: Pilot[Any]) -> Any:
+    return pilot.app.screen
+
+
+async def _dataset_is_judged(pilot: Pilot[Any]) -> None:
+    app = pilot.app
+    assert isinstance(app, WorkbenchApp)
+    await wait_until(pilot, lambda: app.session.dataset.state.verdict is not None)
+    await wait_until(pilot, lambda: app.session.dataset.state.shape is not None)
+
+
+async def _row_is_shown(pilot: Pilot[Any]) -> None:
+    await _dataset_is_judged(pilot)
+    await wait_until(pilot, lambda: _screen(pilot).query_one(SampleView).sample is not None)
+
+
+def test_data_tokens(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]) -> None:
+    assert snap_compare(make_app("data"), terminal_size=size, run_before=_row_is_shown)
+
+
+def test_data_batch(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await _row_is_shown(pilot)
+        await pilot.press("v", "v")
+        await wait_until(pilot, lambda: _screen(pilot).query_one("#batch").num_lines > 0)
+
+    assert snap_compare(make_app("data"), terminal_size=size, run_before=before)
+
+
+def test_data_statistics(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await _row_is_shown(pilot)
+        await pilot.press("v", "v", "v", "v")
+        await pilot.pause()
+
+    assert snap_compare(make_app("data"), terminal_size=size, run_before=before)
+
+
+def test_data_without_a_dataset(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]) -> None:
+    assert snap_compare(make_app("data", with_draft=False), terminal_size=size)
+
+
+def test_args(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await _dataset_is_judged(pilot)
+        await pilot.press("j", "j", "j", "j", "enter", "j")
+        await pilot.pause()
+
+    assert snap_compare(make_app("args"), terminal_size=size, run_before=before)
+
+
+def test_train(snap_compare: Any, make_app: MakeApp, run: RunLayout, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await wait_until(pilot, lambda: _screen(pilot).query_one("#events").num_lines > 0)
+
+    assert snap_compare(make_app("train", run), terminal_size=size, run_before=before)
+
+
+def test_chat(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        pilot.app.screen.query_one("#line", Input).cursor_blink = False
+        await pilot.press(*"hello", "enter")
+        transcript = _screen(pilot).query_one(Transcript)
+        await wait_until(pilot, lambda: bool(transcript.entries) and "stop" in transcript.entries[-1].note)
+
+    assert snap_compare(make_app("chat"), terminal_size=size, run_before=before)
+
+
+def test_runs(
+    snap_compare: Any, make_app: MakeApp, run: RunLayout, finished_run: RunLayout, size: tuple[int, int]
+) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await wait_until(pilot, lambda: _screen(pilot).query_one(RunTable).num_lines == 2)
+        await wait_until(pilot, lambda: bool(_screen(pilot).query_one("#curve").plot.curves))
+
+    assert snap_compare(make_app("runs"), terminal_size=size, run_before=before)
+
+
+def test_help(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await pilot.press("question_mark")
+        await pilot.pause()
+
+    assert snap_compare(make_app("train"), terminal_size=size, run_before=before)
