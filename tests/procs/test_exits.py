@@ -31,6 +31,7 @@ ERRORS = {
         "MemoryError",
         "terminate called after throwing an instance of 'std::bad_alloc'",
         "OSError: [Errno 12] Cannot allocate memory",
+        "RuntimeError: DataLoader worker (pid 4711) is killed by signal: Killed. ",
     ],
     "disk_full": [
         "OSError: [Errno 28] No space left on device",
@@ -196,3 +197,34 @@ def test_a_vague_reason_of_the_trainer_is_made_precise() -> None:
     words = {"kind": "RuntimeError", "message": "NCCL error: unhandled", "reason": "library_error", "remedy": "See."}
     verdict = classify(Evidence(exceptions=[words]))
     assert (verdict.reason, verdict.remedy) == ("nccl", REMEDIES["nccl"])
+
+
+TORCHRUN = """\
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+Failures:
+[1]:
+  exitcode  : -15 (pid: 32512)  (SIGTERM)
+  traceback : Signal 15 (SIGTERM) received by PID 32512
+Root Cause (first observed failure):
+[0]:
+  exitcode  : %s
+"""
+ECHO = {"kind": "RuntimeError", "message": "RuntimeError: [gloo] Connection reset by peer", "reason": "library_error"}
+
+
+def test_behind_a_rank_that_lost_its_peer_stands_the_signal_that_killed_the_peer() -> None:
+    killed = TORCHRUN % "-9 (pid: 32513)  (SIGKILL)\n  traceback : Signal 9 (SIGKILL) received by PID 32513"
+    verdict = classify(Evidence(exit_code=1, exceptions=[ECHO], log_tail=killed))
+    assert (verdict.reason, verdict.message) == ("killed", "ended by the signal SIGKILL")
+    assert classify(Evidence(exit_code=1, exceptions=[ECHO], num_oom_kills=1)).reason == "out_of_memory"
+    assert classify(Evidence(exit_code=1, exceptions=[ECHO])).reason == "nccl"
+
+
+def test_the_signals_by_which_the_launcher_cleans_up_hide_no_error() -> None:
+    words = {"kind": "ValueError", "message": "ValueError: odd", "reason": "library_error"}
+    aborted = TORCHRUN % "1 (pid: 32513)" + "terminate called without an active exception\n  exitcode : -6 (pid: 3)"
+    verdict = classify(Evidence(exit_code=1, exceptions=[ECHO, words], log_tail=aborted))
+    assert verdict.message == "ValueError: odd"
+    verdict = classify(Evidence(exit_code=1, log_tail=TRACEBACK % "ValueError: odd" + TORCHRUN % "1 (pid: 32513)"))
+    assert verdict.reason == "library_error"
+    assert "SIGTERM" not in verdict.message

@@ -93,7 +93,8 @@ class Attempt:
         """Whether nothing is left; cheap as long as something is."""
         if self.command is not None or any(key.is_alive for key in self._known):
             return False
-        return not self.left()
+        # twice, because a process whose parent dies while we look through /proc is missed by the first look
+        return not self.left() and not self.left()
 
     def _find(self) -> set[ProcessKey]:
         if self._is_ours:

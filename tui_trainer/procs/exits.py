@@ -66,7 +66,7 @@ _PATTERNS: dict[str, re.Pattern[str]] = {
         "out_of_memory": (
             r"can('t|not) allocate memory|unable to allocate .* for an array",
             r"\bMemoryError|bad_alloc",
-            r"oom[-_ ]kill",
+            r"oom[-_ ]kill|killed by signal: Killed",
         ),
         "port": (r"address already in use|\beaddrinuse\b|errno 98\b",),
         "nan": (
@@ -104,8 +104,8 @@ _ERROR_LINE = re.compile(
     r"|terminate called.*|\s+what\(\):.*|Killed|Bus error.*|Segmentation fault.*|slurmstepd: error.*|.*\boom[-_]kill.*)"
 )
 _SIGNAL = re.compile(r"exitcode\s*:\s*-(\d+)|died with <Signals\.(\w+): \d+>|Signal (\d+) \(SIG\w+\) received by PID")
-_VAGUE = ("nccl", "library_error")
-"""Reasons behind which another one may stand."""
+_VAGUE = {"library_error": 1, "nccl": 2}
+"""Reasons behind which another one may stand, the vaguest last."""
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 
 
@@ -138,23 +138,35 @@ class Verdict:
 def classify(evidence: Evidence) -> Verdict:
     """The most telling reason for a failure, from the surest evidence to the vaguest."""
     spoken = [(_from_exception(words), number(words.get("t")) or 0.0) for words in evidence.exceptions]
-    if spoken:
-        # a rank that lost its peers only echoes the one that failed first
-        return min(spoken, key=lambda found: (found[0].reason in _VAGUE, found[1]))[0]
+    # of the ranks that spoke the first counts, but one that lost its peers only echoes the one that failed before it
+    said = min(spoken, key=lambda found: (_VAGUE.get(found[0].reason, 0), found[1]))[0] if spoken else None
+    if said is not None and said.reason not in _VAGUE:
+        return said
     if evidence.num_oom_kills:
         return _verdict("out_of_memory", "the kernel killed a process of the run because memory ran out")
+    if said is not None and said.reason == "library_error":
+        return said
+    return _from_log(evidence, said)
+
+
+def _from_log(evidence: Evidence, echo: Verdict | None) -> Verdict:
+    """The reason in the log or in a signal; what a rank said of its lost peers counts where neither knows more."""
     lines = [match[1].strip() for line in evidence.log_tail.splitlines() if (match := _ERROR_LINE.match(line))]
-    for line in reversed(lines):
-        if reason := reason_of(line):
-            return _verdict(reason, line)
-    ended_by = _signal_of(evidence)
-    if ended_by in _CRASHES:
-        return _verdict("library_error", f"a native library crashed ({ended_by.name})")
-    if ended_by is not None:
-        return _verdict("killed", f"ended by the signal {ended_by.name}")
-    if lines:
-        return _verdict("library_error", lines[-1])
-    return _verdict("library_error", f"ended with exit code {evidence.exit_code} and without a word")
+    found = [_verdict(reason, line) for line in reversed(lines) if (reason := reason_of(line))]
+    signals = list(_signals_of(evidence))
+    # the launcher itself terminates the ranks that are left, so that SIGTERM tells the least
+    sure = [verdict for verdict in found if verdict.reason not in _VAGUE]
+    sure += [_from_signal(number) for number in signals if number != signal.SIGTERM]
+    rest = [_verdict("library_error", lines[-1])] if lines else []
+    rest += [_from_signal(number) for number in signals]
+    silence = _verdict("library_error", f"ended with exit code {evidence.exit_code} and without a word")
+    return [*sure, *([echo] if echo else []), *found, *rest, silence][0]
+
+
+def _from_signal(number: signal.Signals) -> Verdict:
+    if number in _CRASHES:
+        return _verdict("library_error", f"a native library crashed ({number.name})")
+    return _verdict("killed", f"ended by the signal {number.name}")
 
 
 def reason_of(text: str) -> str | None:
@@ -175,17 +187,16 @@ def _verdict(reason: str, message: str, remedy: str = "") -> Verdict:
     return Verdict(reason, redact(message)[:_MAX_MESSAGE], redact(remedy) or REMEDIES.get(reason, ""))
 
 
-def _signal_of(evidence: Evidence) -> signal.Signals | None:
-    if evidence.exit_code is not None and evidence.exit_code < 0:
-        return _signal(-evidence.exit_code)
-    for match in reversed(list(_SIGNAL.finditer(evidence.log_tail))):
-        number, name, received = match.groups()
-        return signal.Signals[name] if name in signal.Signals.__members__ else _signal(int(number or received or 0))
-    return None
-
-
-def _signal(number: int) -> signal.Signals | None:
-    return signal.Signals(number) if number in signal.valid_signals() and number in set(signal.Signals) else None
+def _signals_of(evidence: Evidence) -> Iterator[signal.Signals]:
+    """The signals that ended the command and, as far as the log tells, its ranks; the root cause comes first."""
+    numbers = [str(-evidence.exit_code)] if evidence.exit_code is not None and evidence.exit_code < 0 else []
+    # launchers write the root cause last
+    told = (next(filter(None, match.groups())) for match in _SIGNAL.finditer(evidence.log_tail))
+    for text in (*numbers, *reversed(list(told))):
+        if text in signal.Signals.__members__:
+            yield signal.Signals[text]
+        elif text.isdigit() and int(text) in set(signal.Signals):
+            yield signal.Signals(int(text))
 
 
 def count_oom_kills() -> int:

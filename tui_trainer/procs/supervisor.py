@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
 import os
 import signal
 import sys
@@ -78,7 +79,7 @@ class Supervisor:
         self._attempt = Attempt(layout)
         self._stop: StopOrder | None = None
         self._num_restarts = 0
-        self._over_since: float | None = None
+        self._final_at = self._ended_at = math.inf
         self._last_beat = float("-inf")
         self._last_state: State | None = None
 
@@ -157,12 +158,15 @@ class Supervisor:
 
     def _lingers(self, now: float) -> bool:
         """Whether processes go on although the command, or the run itself, has ended."""
-        has_ended = self._follower.final is not None or self._attempt.exit_code is not None
-        self._over_since = (self._over_since or now) if has_ended else None
-        if self._over_since is None or (self._ladder.rung is Rung.ASKED and self._follower.final is None):
-            return False
-        patience = _LINGER_SECONDS if self._attempt.exit_code is None else _LEFTOVER_SECONDS
-        return now - self._over_since >= patience
+        if self._attempt.exit_code is not None:
+            self._ended_at = min(self._ended_at, now)
+            # a rank that was asked to save may be at it, though its launcher is gone
+            is_saving = self._ladder.rung is Rung.ASKED and self._follower.final is None
+            return not is_saving and now - self._ended_at >= _LEFTOVER_SECONDS
+        if self._follower.final is not None:
+            self._final_at = min(self._final_at, now)
+            return now - self._final_at >= _LINGER_SECONDS
+        return False
 
     def _climb(self, rung: Rung, now: float) -> None:
         # to come to a step border and to save there takes the run what it took before, and a little more
@@ -187,7 +191,8 @@ class Supervisor:
             return False
         self._num_restarts += 1
         self._log("restarted", reason=outcome.reason, message=outcome.message, restarts=self._num_restarts)
-        self._ladder, self._over_since = StopLadder(self._order.grace_seconds), None
+        self._ladder = StopLadder(self._order.grace_seconds)
+        self._final_at = self._ended_at = math.inf
         self._follower.begin_attempt()
         try:
             self._launch()
