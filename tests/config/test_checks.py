@@ -1,4 +1,4 @@
-"""Every rule of the cross-field checks: what is found, on which key, how grave, and that a sound configuration passes."""
+"""Every rule of the cross-field checks: what is found, on which key and how grave, and what passes."""
 
 from __future__ import annotations
 

@@ -98,10 +98,10 @@ def resolve(layers: Sequence[Values]) -> Resolved:
     merged: dict[str, Any] = {}
     origins: dict[str, Values] = {}
     problems: list[Problem] = []
-    for values in layers:
-        tree, found = _without_aliases(values)
+    for layer in layers:
+        values, found = _without_aliases(layer)
         problems.extend(found)
-        _merge(merged, tree, (), values, origins)
+        _merge(merged, values.document.tree, (), values, origins)
     try:
         config: RunConfig | None = RunConfig.model_validate(merged)
     except ValidationError as error:
@@ -155,9 +155,11 @@ _CONVERTED = {"training.warmup_ratio": _ratio, "training.group_by_length": _grou
 """Aliases whose value has to be rewritten for the field they stand for."""
 
 
-def _without_aliases(values: Values) -> tuple[dict[str, Any], list[Problem]]:
-    """The layer's tree with aliases replaced by the names of the schema."""
-    tree = {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.document.tree.items()}
+def _without_aliases(values: Values) -> tuple[Values, list[Problem]]:
+    """The layer with aliases replaced by the names of the schema, which take over their lines."""
+    document = values.document
+    tree = {name: dict(value) if isinstance(value, Mapping) else value for name, value in document.tree.items()}
+    lines = dict(document.lines)
     problems = []
     for alias, key in ALIASES.items():
         section, _, name = alias.rpartition(".")
@@ -174,15 +176,17 @@ def _without_aliases(values: Values) -> tuple[dict[str, Any], list[Problem]]:
                     alias,
                     f"is another name for {key}, which is set too",
                     "keep one of them",
-                    values.document.where(path),
+                    document.where(path),
                 )
             )
         else:
             try:
                 target_table[target] = _CONVERTED.get(alias, lambda same: same)(value)
             except ValueError as error:
-                problems.append(Problem(alias, str(error), where=values.document.where(path)))
-    return tree, problems
+                problems.append(Problem(alias, str(error), where=document.where(path)))
+            if path in lines:
+                lines[(*target_section.split("."), target)] = lines[path]
+    return Values(values.layer, Document(document.path, tree, lines)), problems
 
 
 def _problems(error: ValidationError, origins: Mapping[str, Values]) -> Iterator[Problem]:
