@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,52 +72,55 @@ def chat(
 
 def _load(model: str, adapter: str | None, device: str, dtype: str) -> ChatSession:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
-    console = talk()
-    with console.status("loading the libraries") as status:
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    with talk().status("loading the libraries") as status:
         from tui_trainer.engine.generate.session import ChatSession
 
         def report(task: str, done: int | None, total: int | None) -> None:
             share = f" {100 * done // total} %" if done is not None and total else ""
             status.update(safe_line(task) + share)
 
-        session = ChatSession.load(model, adapter=adapter, device=device, dtype=dtype, report=report)
+        return ChatSession.load(model, adapter=adapter, device=device, dtype=dtype, report=report)
+
+
+def introduce(session: ChatSession) -> None:
+    """Say what was loaded."""
     about = session.describe()
     words = [
         f"{about['num_parameters'] / 1e6:.1f} M parameters on {about['device']} in {about['dtype']} ({about['note']})",
         "" if about["has_template"] else "no chat template: the model goes on with the text",
     ]
-    console.print(safe_line(f"{model}: " + "; ".join(filter(None, words))), style="dim")
-    return session
+    talk().print(safe_line(f"{session.name}: " + "; ".join(filter(None, words))), style="dim")
 
 
 def _ask_all(session: ChatSession, questions: Sequence[Question], *, as_json: bool) -> int:
-    for question in questions:
-        document = ask(session, question, show=not as_json)
-        if as_json:
-            print_json(document)
-        if any(candidate["finish_reason"] == "cancelled" for candidate in document["candidates"]):
-            return int(ExitCode.INTERRUPTED)
+    with interruptible() as interrupted:
+        introduce(session)
+        for question in questions:
+            document = ask(session, question, interrupted, show=not as_json)
+            if as_json:
+                print_json(document)
+            if interrupted:
+                return int(ExitCode.INTERRUPTED)
     return int(ExitCode.DONE)
 
 
-def ask(session: ChatSession, question: Question, *, show: bool = True) -> dict[str, Any]:
+def ask(session: ChatSession, question: Question, interrupted: list[int], *, show: bool = True) -> dict[str, Any]:
     """Answer a question; the answer is shown as it comes if there is one, else at its end.
 
-    The first ctrl+c stops the answer, which then has the finish reason "cancelled".
+    Once `interrupted` holds something the answer stops; it then has the finish reason "cancelled".
     """
-    with _interruptible() as interrupted:
-        answer = session.answer(question, lambda: bool(interrupted))
-        is_live = show and session.num_rows(question) == 1
-        while True:
-            try:
-                item = next(answer)
-            except StopIteration as end:
-                document: dict[str, Any] = end.value
-                break
-            if is_live:
-                sys.stdout.write(safe(item["text"]) if sys.stdout.isatty() else item["text"])
-                sys.stdout.flush()
+    answer = session.answer(question, lambda: bool(interrupted))
+    is_live = show and session.num_rows(question) == 1
+    while True:
+        try:
+            item = next(answer)
+        except StopIteration as end:
+            document: dict[str, Any] = end.value
+            break
+        if is_live:
+            sys.stdout.write(safe(item["text"]) if sys.stdout.isatty() else item["text"])
+            sys.stdout.flush()
     if is_live:
         sys.stdout.write("\n")
     elif show:
@@ -131,7 +135,7 @@ def ask(session: ChatSession, question: Question, *, show: bool = True) -> dict[
 
 
 @contextmanager
-def _interruptible() -> Iterator[list[int]]:
+def interruptible() -> Iterator[list[int]]:
     """While inside, the first SIGINT is only noted in the list; the second interrupts as usual."""
     noted: list[int] = []
     before = signal.getsignal(signal.SIGINT)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tui_trainer.cli.chat import ask
+from tui_trainer.cli.chat import ask, interruptible, introduce
 from tui_trainer.cli.output import talk
 from tui_trainer.config.catalogue import knobs_of, parse_text, shown
 from tui_trainer.config.sampling import SamplingParams
@@ -50,6 +50,7 @@ class Conversation:
         """Talk until ctrl+d or /quit; returns the exit code."""
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - gives input() its line editing and history
+        introduce(self._session)
         talk().print("Say something; /help shows the commands, ctrl+d leaves.", style="dim")
         while True:
             try:
@@ -122,5 +123,6 @@ class Conversation:
             question = Question(messages=[*system, *turns], params=self._knobs)
         else:
             question = Question(prompt=text, params=self._knobs)
-        document = ask(self._session, question)
+        with interruptible() as interrupted:
+            document = ask(self._session, question, interrupted)
         self._turns = [*turns, {"role": "assistant", "content": document["candidates"][0]["text"]}]

@@ -113,7 +113,7 @@ class Quiz:
         ]
 
     def _sampled(self, model: Any, prompts: Sequence[Sequence[int]]) -> list[Answer]:
-        engine = Engine(model, self._tokenizer, self._stop_token_ids, self._context_length)
+        engine = Engine(model, self._tokenizer, self._stop_token_ids, self._context_length, is_in_training=True)
         best = [engine.generate(ids, self._knobs, seed=self._seed)[0] for ids in prompts]
         return [Answer(candidate.text, candidate.finish_reason) for candidate in best]
 
