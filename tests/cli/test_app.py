@@ -201,3 +201,24 @@ def test_an_encoding_that_lacks_signs_ends_nothing(encoding: str, store: Path) -
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     command = [sys.executable, "-m", "tui_trainer", "--help"]
     assert subprocess.run(command, capture_output=True, env=environment, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("tui-trainer tr", {"train"}),
+        ("tui-trainer runs s", {"show", "set", "save", "sample", "stop"}),
+        ("tui-trainer train --d", {"--detach", "--dry-run"}),
+    ],
+)
+def test_shells_complete_commands_and_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str, words: set[str]
+) -> None:
+    monkeypatch.setattr(app, "COMMANDS", {"train": "", "runs": ""})
+    monkeypatch.setenv("_TUI_TRAINER_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+    with pytest.raises(SystemExit) as ended:
+        app.run([])
+    assert ended.value.code == 0
+    assert set(capsys.readouterr().out.split()) == words

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +222,47 @@ def test_current_folder_of_the_user_does_not_shadow_python(
         (tmp_path / name).write_text("raise SystemExit('shadowed')")
     monkeypatch.chdir(tmp_path)
     assert ended(bench.run({"FAKE_STEPS": "2"})).state is State.FINISHED
+
+
+START_IN_GROUP = """
+import os, sys
+from pathlib import Path
+from tui_trainer.procs.spawn import start_existing
+from tui_trainer.runs.layout import RunLayout
+Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
+start_existing(RunLayout(Path(sys.argv[2])))
+"""
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A control group whose processes may have 150 MB in all."""
+    for parent, limit in (
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+        (Path("/sys/fs/cgroup"), "memory.max"),
+    ):
+        group = parent / f"tui-trainer-test-{os.getpid()}"
+        try:
+            group.mkdir()
+            (group / limit).write_text("150000000")
+        except OSError:
+            with contextlib.suppress(OSError):
+                group.rmdir()
+            continue
+        yield group
+        eventually(lambda group=group: not (group / "cgroup.procs").read_text())  # type: ignore[misc]
+        group.rmdir()
+        return
+    pytest.skip("no control group can be made here")
+
+
+def test_out_of_memory_is_told_from_a_kill(bench: Bench, small_group: Path) -> None:
+    layout = bench.run(argv=python("held = b'x' * 600_000_000"))
+    command = [sys.executable, "-c", START_IN_GROUP, str(small_group), str(layout.root)]
+    subprocess.run(command, check=True)
+    assert wait_until_over(layout, 30)
+    status = read_status(layout)
+    assert (status.state, status.reason, status.exit_code) == (State.FAILED, "out_of_memory", -9)
 
 
 def fill(path: Path) -> None:

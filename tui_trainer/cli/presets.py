@@ -14,6 +14,7 @@ from tui_trainer.config.presets import copy_preset, find_preset, list_presets
 from tui_trainer.text import safe_line
 
 VERSION = 1
+_MAX_WIDTHS = {"time": 14, "memory": 14}
 
 app = typer.Typer(invoke_without_command=True)
 PresetArgument = Annotated[str, typer.Argument(metavar="NAME", help="A name that `presets list` shows.")]
@@ -38,7 +39,7 @@ def list_all(as_json: JsonOption = False) -> None:
 
     table = Table(box=None, pad_edge=False)
     for heading in ("preset", "what", "time", "memory"):
-        table.add_column(heading, no_wrap=heading == "preset", overflow="fold")
+        table.add_column(heading, no_wrap=heading == "preset", max_width=_MAX_WIDTHS.get(heading))
     for preset in found:
         table.add_row(*map(safe_line, (preset.name, preset.title, preset.expected_time, preset.expected_memory)))
     paper().print(table)

@@ -14,12 +14,14 @@ from tui_trainer.paths import runs_dir
 from tui_trainer.runs.files import read_json
 from tui_trainer.runs.journal import Tailer
 from tui_trainer.runs.layout import RunLayout
-from tui_trainer.runs.status import read_status
+from tui_trainer.runs.status import State, read_status
 from tui_trainer.runs.store import CheckpointInfo, RunRecord, find_run, list_checkpoints, list_runs, read_run
 from tui_trainer.text import safe_line
 
 VERSION = 1
 _FOLLOW_SECONDS = 0.3
+_WIDE = 110
+"""Columns from which on the table of runs shows everything."""
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -51,29 +53,34 @@ def _document(record: RunRecord) -> dict[str, Any]:
 
 
 def _print_table(records: list[RunRecord]) -> None:
+    """The runs as a table; on a narrow terminal what they are made of is left out, never a part of an id."""
     from rich.table import Table
 
     from tui_trainer.tui import format as fmt
     from tui_trainer.tui.run_summary import summarise
 
+    console = paper()
+    is_wide = console.width >= _WIDE
     table = Table(box=None, pad_edge=False)
-    for heading in ("", "run", "state", "step", "loss", "eval", "model", "data", "started"):
-        table.add_column(heading, overflow="fold" if heading in ("model", "data") else "ellipsis", no_wrap=True)
+    for heading in ("", "run", "state", "step", "loss", "started"):
+        table.add_column(heading, no_wrap=True, overflow="ignore" if heading == "run" else "ellipsis")
+    for heading in ("eval", "model", "data") if is_wide else ():
+        table.add_column(heading, no_wrap=True, overflow="ellipsis")
     for record in records:
-        summary = summarise(record)
-        state = record.status.state.value + (f" ({record.status.reason})" if record.status.reason else "")
-        table.add_row(
-            fmt.STATE_GLYPHS[record.status.state],
-            safe_line(_called(record)),
-            safe_line(state),
+        summary, status = summarise(record), record.status
+        reason = f" ({status.reason})" if status.state is State.FAILED and status.reason else ""
+        cells = [
+            fmt.STATE_GLYPHS[status.state],
+            _called(record),
+            status.state.value + reason,
             f"{summary.step}/{'–' if summary.max_steps is None else summary.max_steps}",
             fmt.metric(summary.loss),
-            fmt.metric(summary.eval_loss),
-            safe_line(summary.model),
-            safe_line(summary.data),
             fmt.ago(record.created),
-        )
-    paper().print(table)
+        ]
+        if is_wide:
+            cells += [fmt.metric(summary.eval_loss), summary.model, summary.data]
+        table.add_row(*map(safe_line, cells))
+    console.print(table)
 
 
 def _called(record: RunRecord) -> str:
