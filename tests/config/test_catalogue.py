@@ -137,8 +137,8 @@ REFUSED: list[tuple[str, str, str]] = [
     ("training.bf16", "1", "must be true or false"),
     ("model.dtype", "fp32", "one of auto, float32, bfloat16, float16"),
     ("sampling.prompts", "a, b", "must be a list"),
-    ("name", "a name", "must be a text"),
-    ("name", "../x", "must be a text"),
+    ("name", "a name", "must be at most 64 letters, digits"),
+    ("name", "../x", "a letter or digit first, not"),
 ]
 
 

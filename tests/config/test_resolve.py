@@ -109,6 +109,7 @@ env = { A = 1 }
     assert messages["training.warmup_ratio"] == "must be a number at least 0 and below 1, not 1.5"
     assert messages["data.sources.1.weight"] == "must be a number above 0, not 0"
     assert messages["launch.env"].startswith("must be a table")
+    assert messages["name"].endswith('a letter or digit first, not "a b"')
 
 
 def test_the_message_of_an_error_has_a_line_for_each_problem() -> None:

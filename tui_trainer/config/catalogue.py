@@ -77,6 +77,7 @@ class Knob:
         default: its default; None where unset means something of its own.
         is_optional: whether it may be unset.
         help: what it does.
+        form: what a text has to look like, in words; empty if any will do.
         unit: unit of the value.
         is_expert: hidden until searched for or set.
         limits: permitted range as (operator, number) pairs.
@@ -90,6 +91,7 @@ class Knob:
     default: Any
     is_optional: bool
     help: str
+    form: str
     unit: str
     is_expert: bool
     limits: tuple[tuple[str, float], ...]
@@ -111,7 +113,7 @@ class Knob:
         """The permitted values as a phrase: "a number above 0 and at most 10"."""
         if self.kind == "mixed":
             return " or ".join(dict.fromkeys(self._nouns()))
-        phrase = f"one of {', '.join(self.choices)}" if self.choices else _NOUNS[self.kind]
+        phrase = f"one of {', '.join(self.choices)}" if self.choices else self.form or _NOUNS[self.kind]
         words = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
         limits = " and ".join(f"{words[operator]} {number:g}" for operator, number in self.limits)
         return f"{phrase} {limits}".strip()
@@ -174,6 +176,7 @@ def _knob(key: str, section: type[BaseModel], name: str, info: FieldInfo) -> Kno
         default=info.get_default(call_default_factory=True, validated_data={}),
         is_optional=type(None) in _members(info.annotation),
         help=info.description or "",
+        form=str(extra.get("form") or ""),
         unit=str(extra.get("unit") or ""),
         is_expert=bool(extra.get("expert")),
         limits=_limits(info),

@@ -18,7 +18,10 @@ class RunConfig(Section):
     group: ClassVar[str] = "Run"
 
     name: str = knob(
-        "run", "Name of the run, as it stands in the table of runs.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+        "run",
+        "Name of the run, as it stands in the table of runs.",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        form="at most 64 letters, digits, dots, dashes and underscores, a letter or digit first",
     )
     stage: Literal["pretrain", "sft", "reward", "dpo", "kto", "orpo", "grpo"] = knob(
         "sft", "pretrain learns from plain text, sft from prompts with answers. The others need the extra `preference`."

@@ -29,6 +29,7 @@ def knob(
     le: float | None = None,
     lt: float | None = None,
     pattern: str | None = None,
+    form: str = "",
     factory: Any = None,
 ) -> Any:
     """Declare a field once; form field, command-line option, preset key and documentation come from it.
@@ -43,9 +44,10 @@ def knob(
         le: largest permitted value.
         lt: the value has to be below this.
         pattern: regular expression a text has to match.
+        form: the same in words, for messages: "a name of at most 64 letters".
         factory: makes the default of a mutable field.
     """
-    extra: dict[str, JsonValue] = {"unit": unit, "expert": expert}
+    extra: dict[str, JsonValue] = {"unit": unit, "expert": expert, "form": form}
     limits: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt, "pattern": pattern}
     limits = {name: limit for name, limit in limits.items() if limit is not None}
     if factory is not None:
