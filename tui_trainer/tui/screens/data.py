@@ -90,9 +90,10 @@ class DataScreen(EditingScreen):
     def compose_body(self) -> Iterable[Widget]:
         """Fields at the left; rows above, the row below, once there is a dataset."""
         with Horizontal(id="body"):
-            fields = FieldList(label_width=12, id="source")
-            fields.border_title = "Source"
-            yield fields
+            with Vertical(id="source-pane") as pane:
+                pane.border_title = "Source"
+                yield FieldList(label_width=12, id="source")
+                yield Static("", id="found", markup=False)
             with Vertical(id="right"):
                 yield Static(_WELCOME, id="welcome", markup=False)
         yield Static("", id="verdict", markup=False)
@@ -147,7 +148,12 @@ class DataScreen(EditingScreen):
         if state.info is not self._shown_info:
             self._shown_info = state.info
             self._show_rows(state)
+        self.query_one("#found", Static).update(found_lines(state.info, self._has_model()))
         self._show_verdict(state)
+
+    def _has_model(self) -> bool:
+        model = self.session.draft.config.model
+        return bool(model.name_or_path or model.tokenizer_name_or_path)
 
     def _show_rows(self, state: DatasetState) -> None:
         table = self.query_one(RowTable)
@@ -357,4 +363,23 @@ def verdict_line(state: DatasetState) -> Content:
         (f" {' · '.join(words)}", "$text"),
         (safe_line(f" · {' · '.join(counts)}") if counts else "", "$warning"),
         (f" · fingerprint {safe_line(fingerprint)}" if fingerprint else "", "$text-disabled"),
+    )
+
+
+def found_lines(info: dict[str, Any], has_model: bool) -> Content:
+    """What was found out about the rows: format, columns, template, tokenizer."""
+    if not info:
+        return Content("")
+    sureness = info.get("confidence")
+    lines = [("format", str(info.get("format") or "unknown"))]
+    if isinstance(sureness, float) and sureness < 1:
+        lines.append(("", f"{sureness:.0%} sure; f corrects it"))
+    lines += [(str(role), f"← {column}") for role, column in (info.get("columns") or {}).items()]
+    if template := info.get("template"):
+        lines.append(("template", f"{template.get('name')} ({template.get('source')})"))
+    if not has_model:
+        lines.append(("tokens", "one a byte: m chooses a model"))
+    return Content("\n").join(
+        Content.assemble((f" {safe_line(name):<11}", "$text-disabled"), (safe_line(text), "$text-muted"))
+        for name, text in lines
     )

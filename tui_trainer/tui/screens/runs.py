@@ -261,7 +261,7 @@ def details(summary: RunSummary) -> Content:
 
 def _curve(reader: RunReader) -> Plot:
     view = reader.view
-    curves = [Curve(view.series["loss"], smoothing=0.9)] if "loss" in view.series else []
+    curves = [Curve(view.series["loss"], smoothing=0.6)] if "loss" in view.series else []
     if "eval_loss" in view.series:
         curves.append(Curve(view.series["eval_loss"], "points", is_points=True))
     note = fmt.metric(view.last.loss) if view.last else ""

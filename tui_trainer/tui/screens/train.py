@@ -16,6 +16,7 @@ from tui_trainer.errors import WorkbenchError
 from tui_trainer.runs.control import send
 from tui_trainer.runs.events import ControlApplied
 from tui_trainer.runs.layout import RunLayout
+from tui_trainer.runs.series import Series
 from tui_trainer.runs.snapshot import RunView
 from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
@@ -34,7 +35,9 @@ PLOTS: tuple[tuple[str, str], ...] = (
     ("tokens_per_second", "tokens/s"),
 )
 _PANES = ("events", "log", "samples")
-_SMOOTHING = (0.0, 0.6, 0.9, 0.98)
+_AUTO = -1.0
+"""Smoothing by the length of the run: the mean reaches back over about a twentieth of it."""
+_SMOOTHING = (_AUTO, 0.0, 0.6, 0.9, 0.98)
 _CURSOR_STEPS = 100
 
 _WELCOME = """No run is in view.
@@ -93,7 +96,7 @@ class TrainScreen(WorkbenchScreen):
 
     def on_mount(self) -> None:
         """Follow the run in view."""
-        self._smoothing = _SMOOTHING[2]
+        self._smoothing = _AUTO
         self._is_log = False
         self._zoomed = -1
         self._cursor: float | None = None
@@ -151,7 +154,7 @@ class TrainScreen(WorkbenchScreen):
         series = view.series.get(name)
         curves = []
         if series is not None:
-            smoothing = self._smoothing if name in ("loss", "grad_norm", "tokens_per_second") else 0.0
+            smoothing = 0.0 if name == "learning_rate" else self._smoothing_of(series)
             curves.append(Curve(series, smoothing=smoothing))
         if name == "loss" and (evaluations := view.series.get("eval_loss")) is not None:
             curves.append(Curve(evaluations, "points", is_points=True))
@@ -167,6 +170,11 @@ class TrainScreen(WorkbenchScreen):
             from_zero=name in ("learning_rate", "tokens_per_second"),
             placeholder=_placeholder(view),
         )
+
+    def _smoothing_of(self, series: Series) -> float:
+        if self._smoothing != _AUTO:
+            return self._smoothing
+        return min(max(1 - 20 / max(series.num_samples, 1), 0.0), 0.98)
 
     def _note(self, view: RunView, name: str) -> str:
         series = view.series.get(name)
@@ -208,7 +216,8 @@ class TrainScreen(WorkbenchScreen):
     def action_smoothing(self) -> None:
         """Take the next smoothing."""
         self._smoothing = _SMOOTHING[(_SMOOTHING.index(self._smoothing) + 1) % len(_SMOOTHING)]
-        self.say(f"smoothing {self._smoothing:g}" if self._smoothing else "no smoothing")
+        words = {_AUTO: "smoothing by the length of the run", 0.0: "no smoothing"}
+        self.say(words.get(self._smoothing, f"smoothing {self._smoothing:g}"))
         self._redraw()
 
     def action_cursor(self, direction: int) -> None:

@@ -79,5 +79,5 @@ def describe(event: Event) -> tuple[str, str, str]:
 
 def _told(event: EvalMetrics) -> dict[str, float]:
     """The metrics worth a line; how long an evaluation took is not."""
-    timing = ("runtime", "samples_per_second", "steps_per_second")
+    timing = ("runtime", "seconds", "per_second")
     return {name: value for name, value in event.metrics.items() if not name.endswith(timing)}

@@ -55,13 +55,14 @@ class RowTable(CursorList):
         self._pages: dict[int, Sequence[RowCells]] = {}
         self._asked: set[int] = set()
         self._widths: dict[str, int] = {}
+        self._fitted_to = 0
 
     def open(self, columns: Sequence[str], num_rows: int) -> None:
         """Show another dataset."""
         self._columns = columns
         self._pages.clear()
         self._asked.clear()
-        self._widths = {}
+        self._fitted_to = 0
         self.set_num_lines(num_rows, cursor=0)
         if num_rows:
             self._page_of(0)
@@ -80,8 +81,6 @@ class RowTable(CursorList):
         while len(self._pages) > _MAX_PAGES:
             farthest = max(self._pages, key=lambda known: abs(known - page))
             del self._pages[farthest]
-        if not self._widths:
-            self._widths = self._fit_columns(rows)
         self.refresh()
 
     @property
@@ -100,8 +99,15 @@ class RowTable(CursorList):
             self.post_message(self.PageNeeded(page * PAGE, min((page + 1) * PAGE, self.num_lines)))
         return self._pages.get(page)
 
+    def _width_of(self, name: str) -> int:
+        """Width of a column, fitted to what the first known page holds and to the width of the table."""
+        if self._fitted_to != self.size.width and self._pages:
+            self._fitted_to = self.size.width
+            self._widths = self._fit_columns(next(iter(self._pages.values())))
+        return self._widths.get(name, _MIN_COLUMN)
+
     def _fit_columns(self, rows: Sequence[RowCells]) -> dict[str, int]:
-        """Widths by how long the texts of the first page are, none wider than it needs."""
+        """Widths by how long the texts are, none wider than it needs."""
         room = self.size.width - len(str(self.num_lines)) - 13
         wanted = {
             name: max(cell_len(name), max((cell_len(row.cells.get(name, "")[:200]) for row in rows), default=0))
@@ -124,7 +130,7 @@ class RowTable(CursorList):
         parts = [(f" {row.row:>{digits}}  ", "list--dim")]
         for name in self._columns:
             text = safe_line(row.cells.get(name, "")[:400])
-            parts.append((set_cell_size(text, self._widths.get(name, _MIN_COLUMN)) + "  ", ""))
+            parts.append((set_cell_size(text, self._width_of(name)) + "  ", ""))
         used = sum(cell_len(text) for text, _ in parts)
         tokens = f"{row.num_tokens:>6}" if row.num_tokens is not None else " " * 6
         parts.append((" " * max(self.size.width - used - 11, 0), ""))
@@ -137,14 +143,8 @@ class RowTable(CursorList):
         digits = len(str(max(self.num_lines - 1, 0)))
         text = f" {'#':>{digits}}  "
         for name in self._columns:
-            text += set_cell_size(safe_line(name), self._widths.get(name, _MIN_COLUMN)) + "  "
+            text += set_cell_size(safe_line(name), self._width_of(name)) + "  "
         return set_cell_size(text, max(self.size.width - 11, 0)) + f"{'tok':>6} ⚑"
-
-    def on_resize(self) -> None:
-        """Fit the columns to the new width."""
-        if self._pages:
-            self._widths = self._fit_columns(next(iter(self._pages.values())))
-        super().on_resize()
 
 
 def row_cells(item: dict[str, Any]) -> RowCells:
