@@ -1,7 +1,8 @@
 """A launcher with two ranks that behave as a trainer does towards the run directory; torch has no part in it.
 
-`python fake_trainer.py` starts the ranks, each in a session of its own as torchrun does, and forwards SIGTERM to them.
-What they do is set by environment variables, see `Behaviour`.
+`python fake_trainer.py` starts the ranks, each in a session of its own as torchrun does, and forwards SIGTERM to them;
+under another launcher, which sets RANK, or with a number it is that rank. What they do is set by environment variables,
+see `Behaviour`.
 """
 
 from __future__ import annotations
@@ -126,6 +127,7 @@ def crash(how: str, rank: int, layout: RunLayout) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
+    number = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("RANK")
+    if number is None:
         sys.exit(launch(Behaviour()))
-    sys.exit(work(int(sys.argv[1]), Behaviour(), RunLayout(Path(os.environ["TUI_TRAINER_RUN_DIRECTORY"]))))
+    sys.exit(work(int(number), Behaviour(), RunLayout(Path(os.environ["TUI_TRAINER_RUN_DIRECTORY"]))))
