@@ -71,6 +71,7 @@ class Quiz:
             config.data.template, config.data.template_kwargs, config.sampling.system or config.data.system
         )
         self._prompter = Prompter(tokenizer, habits)
+        self._is_plain = config.stage == "pretrain" or self._prompter.template is None
 
     def exact_match(self, model: Any) -> float:
         """Share of the references that a greedy answer equals, spaces around it aside; the same on all ranks."""
@@ -95,7 +96,7 @@ class Quiz:
             )
 
     def _prompt_ids(self, prompt: str) -> Sequence[int]:
-        if self._prompter.template is None:
+        if self._is_plain:
             return self._prompter.from_text(prompt).ids
         return self._prompter.from_messages([{"role": "user", "content": prompt}]).ids
 
