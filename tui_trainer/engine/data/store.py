@@ -51,6 +51,10 @@ class ExampleStore:
         self._ids = _mapped(folder / "ids.bin", np.dtype(self.meta["dtype"]))
         self._mask = _mapped(folder / "mask.bin", np.dtype(np.uint8))
 
+    def __reduce__(self) -> tuple[type[ExampleStore], tuple[Path]]:
+        # another process maps the files itself; pickling the arrays would copy all tokens
+        return ExampleStore, (self._folder,)
+
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 from tui_trainer.engine.data.formats.messages import Message
 from tui_trainer.engine.data.formats.normalise import Chat
 from tui_trainer.engine.data.masking.anchors import AnchorFinder, Anchors
+from tui_trainer.engine.data.masking.marks import TEXT_FIELDS
 from tui_trainer.engine.data.masking.rendered import RenderedChat, Turn
 from tui_trainer.engine.data.problems import RowProblem
 
 _MAX_SHAPES = 4096
-_FIELDS = ("reasoning_content", "content")
 
 _Shape = tuple[tuple[str, bool, bool], ...]
 _Field = tuple[int, str]
@@ -236,7 +236,7 @@ def _fields_of(chat: Chat) -> list[_Field]:
     return [
         (number, field)
         for number, message in enumerate(chat.messages)
-        for field in _FIELDS
+        for field in TEXT_FIELDS
         if _has_text(message, field)
     ]
 

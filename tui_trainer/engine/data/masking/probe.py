@@ -154,12 +154,15 @@ def _closing(
     if shared:
         closing = followed[: shared[-1].end()]
         return Closing(closing, closing, shared[-1].group())
+    opener = next((match for match in added.finditer(followed) if match.start() < common < match.end()), None)
+    text = followed[: opener.start() if opener else common].rstrip()
+    if text:
+        return Closing(text, text)
     inner, last = added.search(followed), added.search(alone)
-    if inner or last:
-        stop = (last or inner).group()  # type: ignore[union-attr]
-        return Closing(followed[: inner.end()] if inner else "", alone[: last.end()] if last else "", stop)
-    text = followed[:common].rstrip()
-    return Closing(text, text)
+    if inner is None and last is None:
+        return Closing()
+    stop = (last or inner).group()  # type: ignore[union-attr]
+    return Closing(followed[: inner.end()] if inner else "", alone[: last.end()] if last else "", stop)
 
 
 def _after_said(text: str) -> str | None:

@@ -8,27 +8,20 @@ end-of-turn token that `probe` found.
 
 from __future__ import annotations
 
-import copy
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from tui_trainer.engine.data.formats.messages import Message
 from tui_trainer.engine.data.formats.normalise import Chat
 from tui_trainer.engine.data.masking.anchors import AnchorFinder
 from tui_trainer.engine.data.masking.layout import LayoutCache
+from tui_trainer.engine.data.masking.marks import TEXT_FIELDS, MarkedTexts, TextMarks
 from tui_trainer.engine.data.masking.probe import Closing, added_pattern, common_prefix, probe_template
 from tui_trainer.engine.data.masking.rendered import RenderedChat, Slot, Turn
 from tui_trainer.engine.data.problems import Code, RowProblem
 from tui_trainer.engine.data.templates.chat_template import ChatTemplate, RenderError
 from tui_trainer.engine.data.tokenizer import TextTokenizer
 
-_FIRST_MARK = 0x100000
-_LAST_MARK = 0x10FFFD
-_MARK = re.compile(f"[{chr(_FIRST_MARK)}-{chr(_LAST_MARK)}]")
 _LONGEST_TOKEN = 256
-_TEXT_FIELDS = ("reasoning_content", "content")
 
 
 class TurnFinder:
@@ -101,19 +94,6 @@ class TurnFinder:
         return repr(self._tokenizer.token_text(ids[place])) if place < len(ids) else "nothing"
 
 
-@dataclass(frozen=True)
-class _Marked:
-    """Where the texts of a row lie in its rendering.
-
-    Attributes:
-        slots: the texts that were found.
-        lost: message number and field of those that were not.
-    """
-
-    slots: list[Slot]
-    lost: list[tuple[int, str]]
-
-
 class _Search:
     """The search in one conversation."""
 
@@ -124,9 +104,10 @@ class _Search:
         self._text = text
 
     def run(self) -> RenderedChat:
-        marked = self._locate_texts()
+        marks = TextMarks(self._finder.template, self._chat, self._messages, self._text)
+        marked = marks.locate()
         turns: list[Turn] = []
-        problems = list(self._dropped(marked))
+        problems = marks.dropped(marked)
         for number, message in enumerate(self._messages):
             if message["role"] == "assistant":
                 turn = self._turn(number, marked, turns[-1].end if turns else 0)
@@ -134,119 +115,7 @@ class _Search:
                     turns.append(turn)
         return RenderedChat(self._text, turns, marked.slots, tuple(problems))
 
-    # -- where the texts of the row are
-
-    def _locate_texts(self) -> _Marked:
-        """Put a private character before and behind each text, render, and see where they come out."""
-        fields = [
-            (number, field)
-            for number, message in enumerate(self._chat.messages)
-            for field in _TEXT_FIELDS
-            if isinstance(message.get(field), str) and message[field].strip()
-        ]
-        if _MARK.search(self._text) or 2 * len(fields) > _LAST_MARK - _FIRST_MARK:
-            return self._search_texts(fields)
-        marked = self._render_marked(fields)
-        if marked is None:
-            marked = self._mark_one_by_one(fields)
-        marked.slots.sort(key=lambda slot: slot.start)
-        return marked
-
-    def _render_marked(self, fields: Sequence[tuple[int, str]]) -> _Marked | None:
-        """Mark all texts at once; None if the marks changed what the template prints."""
-        messages = [dict(message) for message in self._messages]
-        for order, (number, field) in enumerate(fields):
-            _set_text(messages[number], field, _with_marks(self._chat.messages[number][field], order))
-        try:
-            text = self._finder.template.render(messages, self._chat.tools)
-        except RenderError:
-            return None
-        if _MARK.sub("", text) != self._text:
-            return None
-        places = {match.group(): match.start() - passed for passed, match in enumerate(_MARK.finditer(text))}
-        slots, lost = [], []
-        for order, (number, field) in enumerate(fields):
-            start, end = (places.get(chr(_FIRST_MARK + 2 * order + side)) for side in (0, 1))
-            if start is None or end is None:
-                lost.append((number, field))
-            else:
-                slots.append(Slot(number, self._chat.messages[number]["role"], start, end))
-        return _Marked(slots, lost)
-
-    def _mark_one_by_one(self, fields: Sequence[tuple[int, str]]) -> _Marked:
-        """Mark each text alone: the template looks into some of them."""
-        slots: list[Slot] = []
-        lost: list[tuple[int, str]] = []
-        for field in fields:
-            alone = self._render_marked([field])
-            found = alone or self._search_texts([field])
-            slots.extend(found.slots)
-            lost.extend(found.lost)
-        return _Marked(slots, lost)
-
-    def _search_texts(self, fields: Sequence[tuple[int, str]]) -> _Marked:
-        """Look the texts up word for word, one behind the other."""
-        slots: list[Slot] = []
-        lost: list[tuple[int, str]] = []
-        at = 0
-        for number, field in fields:
-            content = self._chat.messages[number][field].strip()
-            place = self._text.find(content, at)
-            if place < 0 and "</think>" in content:
-                content = content.rpartition("</think>")[2].strip()
-                place = self._text.find(content, at) if content else -1
-            if place < 0:
-                lost.append((number, field))
-            else:
-                at = place + len(content)
-                slots.append(Slot(number, self._chat.messages[number]["role"], place, at))
-        return _Marked(slots, lost)
-
-    def _dropped(self, marked: _Marked) -> list[RowProblem]:
-        """A problem for each text of the row that the template leaves out."""
-        problems = []
-        for number, field in marked.lost:
-            message = self._chat.messages[number]
-            if message[field].strip() not in self._text:
-                what = "reasoning" if field == "reasoning_content" else "content"
-                problems.append(
-                    RowProblem(
-                        Code.TEMPLATE_DROPS_CONTENT, f"the {what} of message {number} ({message['role']}) is left out"
-                    )
-                )
-        missing = self._missing_tool()
-        if missing:
-            problems.append(RowProblem(Code.TEMPLATE_NO_TOOLS, f"{missing} is left out"))
-        return problems
-
-    def _missing_tool(self) -> str:
-        """A tool or a call that the template leaves out, in words; empty if there is none."""
-        for tool in self._chat.tools or ():
-            name = str((tool.get("function") or tool).get("name", ""))
-            if name not in self._text:
-                return f"the tool {name}"
-        calls = [
-            (number, call["function"]["name"])
-            for number, message in enumerate(self._messages)
-            for call in message.get("tool_calls", ())
-        ]
-        if not calls:
-            return ""
-        marked = copy.deepcopy(self._messages)
-        for order, call in enumerate(call for message in marked for call in message.get("tool_calls", ())):
-            call["function"]["name"] += chr(_FIRST_MARK + order)
-        try:
-            text = self._finder.template.render(marked, self._chat.tools)
-        except RenderError:
-            return ""
-        for order, (number, name) in enumerate(calls):
-            if chr(_FIRST_MARK + order) not in text:
-                return f"the call of {name} in message {number}"
-        return ""
-
-    # -- one turn
-
-    def _turn(self, number: int, marked: _Marked, floor: int) -> Turn | None:
+    def _turn(self, number: int, marked: MarkedTexts, floor: int) -> Turn | None:
         slots = [slot for slot in marked.slots if slot.message == number and slot.start >= floor]
         start, problems = self._start(number, slots, floor)
         if start is None:
@@ -274,8 +143,16 @@ class _Search:
         if said is None:
             return (shared, [problem]) if shared >= floor else (None, [problem])
         if floor <= shared <= said and not self._text[shared:said].strip():
-            return said, [problem]
+            return self._with_blanks(number, shared, said), [problem]
         return self._behind_header(prompt, number, floor, said), [problem]
+
+    def _with_blanks(self, number: int, shared: int, said: int) -> int:
+        """Where the text of a turn begins with the blanks that the row has before it, if the template keeps them."""
+        message = self._chat.messages[number]
+        texts = [message[field] for field in TEXT_FIELDS if str(message.get(field) or "").strip()]
+        blanks = texts[0][: len(texts[0]) - len(texts[0].lstrip())]
+        is_kept = self._text.endswith(blanks, shared, said) and len(blanks) <= said - shared
+        return said - len(blanks) if is_kept else said
 
     def _behind_header(self, prompt: str, number: int, floor: int, said: int) -> int:
         """Where the header of the turn ends, in a conversation that does not begin with the prompt."""
@@ -293,7 +170,7 @@ class _Search:
             header = shorter if shorter != header else shorter[: max(shorter.rfind("<"), 0)]
         return said
 
-    def _end(self, number: int, said_end: int, marked: _Marked) -> tuple[int, list[RowProblem]]:
+    def _end(self, number: int, said_end: int, marked: MarkedTexts) -> tuple[int, list[RowProblem]]:
         """Behind the end-of-turn token, and what is wrong with it."""
         message = self._chat.messages[number]
         profile = self._finder.profile
@@ -375,20 +252,3 @@ def _no_stop_token(number: int) -> RowProblem:
     return RowProblem(
         Code.NO_END_OF_TURN, f"turn {number} ends in ordinary text, not in a token at which generation stops"
     )
-
-
-def _with_marks(text: str, order: int) -> str:
-    """The text with marks around it, inside the blanks at its ends, which templates trim."""
-    core = text.strip()
-    lead = text[: len(text) - len(text.lstrip())]
-    trail = text[len(text.rstrip()) :]
-    return f"{lead}{chr(_FIRST_MARK + 2 * order)}{core}{chr(_FIRST_MARK + 2 * order + 1)}{trail}"
-
-
-def _set_text(message: dict[str, Any], field: str, text: str) -> None:
-    if field == "content" and isinstance(message["content"], list):
-        message["content"] = [{"type": "text", "text": text}]
-    else:
-        message[field] = text
-        if field == "reasoning_content" and "thinking" in message:
-            message["thinking"] = text

@@ -86,18 +86,18 @@ _current = threading.local()
 
 
 @contextlib.contextmanager
-def limited(seconds: float = RENDER_SECONDS) -> Iterator[None]:
-    """Run the body for at most that time; inside another such body, that one's time begins anew.
+def limited() -> Iterator[None]:
+    """Run the body for at most `RENDER_SECONDS`; inside another such body, that one's time begins anew.
 
     Raises:
         TemplateTimeoutError: the time is over; raised inside the body.
     """
     outer: _Guarded | None = getattr(_current, "slot", None)
     if outer is not None:
-        outer.deadline = time.monotonic() + seconds
+        outer.deadline = time.monotonic() + RENDER_SECONDS
         yield
         return
-    slot = _watchdog.enter(seconds)
+    slot = _watchdog.enter(RENDER_SECONDS)
     _current.slot = slot
     try:
         yield
