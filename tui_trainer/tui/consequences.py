@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from tui_trainer.config.checks import Facts
 from tui_trainer.config.derive import RunPlan, plan_run
+from tui_trainer.config.launch import num_processes
 from tui_trainer.config.memory import MemoryEstimate, ModelShape, checkpoint_bytes, estimate_memory
-from tui_trainer.config.schedule import learning_rate_at
+from tui_trainer.config.schedule import learning_rate_at, schedule_problem
 from tui_trainer.runs.series import Series
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.feeds.dataset import DatasetState
@@ -36,21 +37,24 @@ class Consequences:
 def consequences(config: RunConfig, dataset: DatasetState, reading: MachineReading | None) -> Consequences:
     """Everything the Args screen shows beside the fields."""
     gpus = reading.gpus if reading else ()
-    num_gpus = 0 if config.training.use_cpu else len(gpus)
-    world_size = config.launch.num_processes or max(num_gpus, 1) * config.launch.num_machines
+    num_gpus = len(gpus) if reading else None
+    world_size = num_processes(config, num_gpus or 0)
     rows = _num_train_rows(config, dataset)
     plan = plan_run(config, rows, world_size)
     shape = ModelShape.from_dict(dataset.shape) if dataset.shape else None
     facts = Facts(
         num_gpus=num_gpus,
-        gpu_memory_bytes=tuple(gpu.memory_total or 0 for gpu in gpus),
+        gpu_memory_bytes=tuple(gpu.memory_total for gpu in gpus if gpu.memory_total),
+        memory_bytes=reading.memory_available if reading else None,
         free_disk_bytes=reading.disk_free if reading else None,
         num_train_rows=rows,
+        model_shape=shape,
     )
+    on_cpu = facts.is_without_gpu(config)
     return Consequences(
         plan=plan,
         facts=facts,
-        memory=estimate_memory(config, shape, world_size) if shape else None,
+        memory=estimate_memory(config, shape, world_size, on_cpu=on_cpu) if shape else None,
         checkpoint_bytes=checkpoint_bytes(config, shape) if shape else None,
         rate=_rate_curve(config, plan.max_steps or 1000),
     )
@@ -73,6 +77,8 @@ def _num_train_rows(config: RunConfig, dataset: DatasetState) -> int | None:
 
 def _rate_curve(config: RunConfig, max_steps: int) -> Series:
     series = Series()
+    if schedule_problem(config.training, max_steps):
+        return series  # the checks say what is wrong with it
     stride = max(max_steps // _CURVE_POINTS, 1)
     for step in range(0, max_steps + 1, stride):
         series.append(step, learning_rate_at(config.training, step, max_steps))
