@@ -14,7 +14,7 @@ from tests.engine.data.helpers import CHATML, said
 from tests.engine.data.template_files import CONVERSATIONS, TOOLS, installed_templates
 from tui_trainer.engine.data.templates.chat_template import ChatTemplate, RenderError
 from tui_trainer.engine.data.templates.library import builtin_names, find_template
-from tui_trainer.engine.data.templates.limits import MemoryLimit
+from tui_trainer.engine.data.templates.limits import memory_limit
 from tui_trainer.errors import ConfigurationError, DataError
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -130,7 +130,7 @@ def test_an_endless_loop_ends_in_a_thread_too(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_explosions_are_refused(text: str) -> None:
-    with MemoryLimit(), pytest.raises(RenderError, match=r"large|memory|million"):
+    with memory_limit, pytest.raises(RenderError, match=r"large|memory|million"):
         rendered(text)
 
 

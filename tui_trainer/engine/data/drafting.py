@@ -18,10 +18,13 @@ from tui_trainer.engine.data.masking.rendered import RenderedChat
 from tui_trainer.engine.data.masking.turns import TurnFinder
 from tui_trainer.engine.data.problems import Code, RowProblem, UnusableRowError
 from tui_trainer.engine.data.rows import BadRow, Record
-from tui_trainer.engine.data.templates.chat_template import RenderError
+from tui_trainer.engine.data.templates.chat_template import RenderError, RenderLimitError
 from tui_trainer.engine.data.tokenizer import TextTokenizer
 
 _SUSPECT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_MAX_LIMITS = 3
+"""Rows on which the template may take too long before it is not tried again."""
+
 _SYSTEM_ROLES = ("system", "developer")
 
 
@@ -87,11 +90,13 @@ class Drafter:
         self._tokenizer = tokenizer
         self._finder = finder
         self._specs = specs
+        self._num_limits = 0
 
     def draft(self, record: Record, *, in_detail: bool) -> Draft:
         """The draft of a row; one that is of no use says so in its example."""
         example = Example(record.row)
         try:
+            self._give_up_on_template()
             meaning = self._meaning(record)
             draft = self._drafted(example, meaning, in_detail)
             self._check_text(draft)
@@ -99,10 +104,15 @@ class Drafter:
         except UnusableRowError as error:
             example.problems.append(error.problem)
         except RenderError as error:
+            self._num_limits += isinstance(error, RenderLimitError)
             roles = ", ".join(message["role"] for message in example.messages)
             example.problems.append(RowProblem(Code.TEMPLATE_ERROR, f"the template says: {error} (roles: {roles})"))
         example.is_usable = False
         return Draft(example)
+
+    def _give_up_on_template(self) -> None:
+        if self._num_limits >= _MAX_LIMITS:
+            raise RenderError(f"given up, because {_MAX_LIMITS} rows took too long or too much memory")
 
     def question(self, record: Record) -> Question | None:
         """The last question of a row; None where it has none or cannot be asked."""

@@ -16,11 +16,11 @@ from tui_trainer.engine.data.masking.turns import TurnFinder
 from tui_trainer.engine.data.problems import Code, RowProblem
 from tui_trainer.engine.data.rows import Record
 from tui_trainer.engine.data.spans import spans_of
-from tui_trainer.engine.data.templates.chat_template import ChatTemplate
-from tui_trainer.engine.data.templates.limits import MemoryLimit, limited
+from tui_trainer.engine.data.templates.chat_template import ChatTemplate, RenderLimitError
+from tui_trainer.engine.data.templates.limits import memory_limit, watched
 from tui_trainer.engine.data.tokenising import Tokeniser
 from tui_trainer.engine.data.tokenizer import TextTokenizer
-from tui_trainer.errors import ConfigurationError, Problem
+from tui_trainer.errors import ConfigurationError, DataError, Problem
 
 BATCH_ROWS = 512
 """Rows worth handing over at a time: enough for the tokenizer's threads, few enough to be cancelled soon."""
@@ -41,6 +41,7 @@ class DataPipeline:
 
     Raises:
         ConfigurationError: conversations cannot be split.
+        DataError: the template takes too long or too much memory.
     """
 
     def __init__(
@@ -57,8 +58,7 @@ class DataPipeline:
         self.template = template
         self.specs = tuple(specs)
         self._train_on = "all" if stage == "pretrain" else data.train_on
-        with MemoryLimit(), limited():
-            self._finder = TurnFinder(template, tokenizer) if template else None
+        self._finder = _finder_of(template, tokenizer) if template else None
         self._drafter = Drafter(data, self._train_on, tokenizer, self._finder, self.specs)
         self._tokeniser = Tokeniser(tokenizer, self._train_on, ends_text=data.add_special_tokens)
         self._cutter = Cutter(data.max_length, data.truncation)
@@ -72,7 +72,7 @@ class DataPipeline:
             records: the rows.
             in_detail: with spans, for showing; slower.
         """
-        with MemoryLimit(), limited():
+        with memory_limit, watched():
             drafts = [self._drafter.draft(record, in_detail=in_detail) for record in records]
         self._tokeniser.tokenise(drafts, in_detail=in_detail)
         examples = [example for draft in drafts for example in self._cutter.cut(draft.example)]
@@ -108,6 +108,15 @@ class DataPipeline:
         return RowProblem(
             Code.NO_END_OF_TURN, f"turns end with {token!r}, at which generation does not stop as the model is set up"
         )
+
+
+def _finder_of(template: ChatTemplate, tokenizer: TextTokenizer) -> TurnFinder:
+    try:
+        with memory_limit, watched():
+            return TurnFinder(template, tokenizer)
+    except RenderLimitError as error:
+        where = template.where or f"chat template {template.name}"
+        raise DataError(f"the template {error}", where=where, remedy="Choose another template.") from None
 
 
 def _check_truncation(data: DataConfig, specs: Sequence[FormatSpec]) -> None:

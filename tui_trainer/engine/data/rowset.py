@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tui_trainer.config.data import DataConfig, SourceConfig, SourceFields
 from tui_trainer.engine.data.formats.detect import SAMPLE_ROWS, FormatSpec, resolve_format
@@ -12,6 +13,10 @@ from tui_trainer.engine.data.sources.opening import Dataset, open_dataset
 from tui_trainer.engine.data.sources.splits import Joined, Slice, has_split, select_split
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import ConfigurationError, DataError, Problem
+
+_FIRST_BATCH = 64
+_BATCH_CHARACTERS = 16_000_000
+"""Text that is tokenised at a time; bounds the memory it takes."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,14 @@ class RowSet:
         ]
 
     def batches(self, size: int) -> Iterator[list[Record]]:
-        """All rows, `size` at a time."""
+        """All rows, `size` at a time, fewer where they are long."""
         start = 0
-        while records := self.records(start, start + size):
+        count = min(size, _FIRST_BATCH)
+        while records := self.records(start, start + count):
             yield records
             start += len(records)
+            mean = sum(_num_characters(record.value) for record in records) / len(records)
+            count = max(1, min(size, int(_BATCH_CHARACTERS / max(mean, 1))))
 
     def _part_of(self, row: int) -> int:
         if len(self.parts) == 1:
@@ -80,6 +88,15 @@ class RowSet:
                 return part.number
             row -= count
         return self.parts[-1].number
+
+
+def _num_characters(value: Any) -> int:
+    """About how much text a value holds."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_num_characters, value.values()))
+    return sum(map(_num_characters, value)) if isinstance(value, list) else 8
 
 
 @dataclass(frozen=True)

@@ -127,13 +127,14 @@ def _column_names(rows: Sequence[Row]) -> list[str]:
 
 
 def _number_columns(spec: FormatSpec, rows: Sequence[Row]) -> frozenset[str]:
-    return frozenset(
-        path
-        for path in spec.columns.values()
-        if any(
-            isinstance(look_up(row, path), (int, float)) and not isinstance(look_up(row, path), bool) for row in rows
-        )
-    )
+    """Columns of which most values are numbers."""
+    numbers = []
+    for path in spec.columns.values():
+        values = [look_up(row, path) for row in rows]
+        count = sum(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+        if count > len(values) / 2:
+            numbers.append(path)
+    return frozenset(numbers)
 
 
 def _detect(rows: Sequence[Row], stage: str) -> FormatSpec:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tui_trainer.engine.data.formats.messages import Message
-from tui_trainer.engine.data.templates.chat_template import ChatTemplate, RenderError
+from tui_trainer.engine.data.templates.chat_template import ChatTemplate, RenderError, RenderLimitError
 from tui_trainer.engine.data.tokenizer import TextTokenizer
 
 _SAID = "\U00100000said\U00100001"
@@ -66,7 +66,11 @@ class TemplateProfile:
 
 
 def probe_template(template: ChatTemplate, tokenizer: TextTokenizer) -> TemplateProfile:
-    """Find out about a template; what no probe shows stays at its default."""
+    """Find out about a template; what no probe shows stays at its default.
+
+    Raises:
+        RenderLimitError: it takes too long or too much memory.
+    """
     pattern = added_pattern(tokenizer)
     takes_parts = _takes_parts(template)
     string_arguments = _wants_string_arguments(template, takes_parts)
@@ -104,6 +108,8 @@ def _render(template: ChatTemplate, profile: TemplateProfile, messages: Sequence
     """The text, empty if the template refuses the messages."""
     try:
         return template.render(profile.adapt(messages, template))
+    except RenderLimitError:
+        raise
     except RenderError:
         return ""
 

@@ -59,11 +59,14 @@ class JsonLines:
 def _blocks(spans: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     """Neighbouring spans put together up to a size worth reading at once; an over-long row stands alone."""
     blocks: list[list[tuple[int, int]]] = []
+    is_open = False
     for span in spans:
-        if blocks and span[1] - blocks[-1][0][0] <= _BLOCK_BYTES:
+        is_sane = span[1] - span[0] <= MAX_ROW_BYTES
+        if is_open and is_sane and span[1] - blocks[-1][0][0] <= _BLOCK_BYTES:
             blocks[-1].append(span)
         else:
             blocks.append([span])
+        is_open = is_sane
     return blocks
 
 

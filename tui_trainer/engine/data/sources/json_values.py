@@ -83,8 +83,8 @@ class JsonValues:
             if self._reader.peek() == "[":
                 self._read_whole()
         elif first == "{":
-            self._reader.next()
-            if self._reader.peek() == "{":
+            is_whole = not isinstance(self._reader.next(), BadRow)
+            if is_whole and self._reader.peek() == "{":
                 self._reader = _ValueReader(self._content, again=self._reader)
             else:
                 self._read_whole()

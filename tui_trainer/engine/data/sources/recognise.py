@@ -169,7 +169,7 @@ def _kind(path: Path, head: bytes) -> FileKind:
     text = head.removeprefix(UTF8_MARK).lstrip()
     if promised in ("csv", "tsv", "document"):
         return promised
-    if _is_json_line(text):
+    if _is_json_line(text, is_promised=promised == "jsonl"):
         return "jsonl"
     if promised == "text":
         return "text"
@@ -194,8 +194,11 @@ def _no_json(path: Path, text: bytes) -> FileKind:
     )
 
 
-def _is_json_line(text: bytes) -> bool:
-    """Whether the first line is an object of its own, so that the rows stand one a line."""
+def _is_json_line(text: bytes, *, is_promised: bool) -> bool:
+    """Whether the first line is an object of its own, so that the rows stand one a line.
+
+    A file of one line tells only if its name does: the line may hold all rows.
+    """
     line, _, rest = text.partition(b"\n")
     if not line.startswith(b"{") or len(line.strip()) < 2:
         return False
@@ -204,7 +207,7 @@ def _is_json_line(text: bytes) -> bool:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return another
-    return isinstance(value, dict) and (another or not _wraps_rows(value))
+    return isinstance(value, dict) and (another or (is_promised and not _wraps_rows(value)))
 
 
 def _wraps_rows(value: dict[str, object]) -> bool:

@@ -22,7 +22,11 @@ MAX_RENDERED_CHARACTERS = 64 << 20
 
 
 class RenderError(Exception):
-    """The template refused the messages, broke on them, or took too long; the text says which."""
+    """The template refused the messages or broke on them; the text says how."""
+
+
+class RenderLimitError(RenderError):
+    """The template took too long or too much memory, and may do so again."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ class ChatTemplate:
 
         Raises:
             RenderError: the template refuses the messages or breaks on them.
+            RenderLimitError: it takes too long or too much memory.
         """
         template = self._tool_template if tools is not None and self._tool_template is not None else self._template
         try:
@@ -100,9 +105,9 @@ class ChatTemplate:
                     **self.variables,
                 )
         except TemplateTimeoutError:
-            raise RenderError("takes too long, as if it never ended") from None
+            raise RenderLimitError("takes too long, as if it never ended") from None
         except (MemoryError, OverflowError):
-            raise RenderError("needs too much memory") from None
+            raise RenderLimitError("needs too much memory") from None
         except RecursionError:
             raise RenderError("calls itself without end") from None
         except jinja2.TemplateError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import resource
 import sys
 import threading
@@ -20,7 +21,7 @@ from pathlib import Path
 RENDER_SECONDS = 5.0
 """Time one rendering may take."""
 
-RENDER_BYTES = 1 << 30
+RENDER_BYTES = 2 << 30
 """Memory one rendering may take, beyond what the process has."""
 
 _POLL_SECONDS = 0.1
@@ -33,9 +34,17 @@ class TemplateTimeoutError(Exception):
 
 
 @dataclass
-class _Guarded:
+class _Slot:
+    """A thread that renders.
+
+    Attributes:
+        thread: its identifier.
+        deadline: when its present rendering has to be done; infinite while it does something else.
+        is_fired: it was interrupted for the present rendering.
+    """
+
     thread: int
-    deadline: float
+    deadline: float = math.inf
     is_fired: bool = False
 
 
@@ -44,13 +53,13 @@ class _Watchdog:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._guarded: set[int] = set()
-        self._slots: dict[int, _Guarded] = {}
+        self._slots: dict[int, _Slot] = {}
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def enter(self, seconds: float) -> _Guarded:
-        slot = _Guarded(threading.get_ident(), time.monotonic() + seconds)
+    def add(self) -> _Slot:
+        """Watch the calling thread."""
+        slot = _Slot(threading.get_ident())
         with self._lock:
             self._slots[id(slot)] = slot
             if self._thread is None or not self._thread.is_alive():
@@ -59,12 +68,19 @@ class _Watchdog:
         self._wake.set()
         return slot
 
-    def leave(self, slot: _Guarded) -> None:
+    def remove(self, slot: _Slot) -> None:
+        """Watch it no longer."""
         with self._lock:
             self._slots.pop(id(slot), None)
+
+    def disarm(self, slot: _Slot) -> None:
+        """The rendering is over; it is not to be blamed for what comes after it."""
+        with self._lock:
+            slot.deadline = math.inf
             if slot.is_fired:
-                # it may have been fired but not raised yet; a rendering that has ended is not to be blamed later
+                # sent, but perhaps not raised yet
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(slot.thread), None)
+                slot.is_fired = False
 
     def _watch(self) -> None:
         while True:
@@ -86,50 +102,75 @@ _current = threading.local()
 
 
 @contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """Make the `limited` bodies inside cheap: the thread is watched from here on."""
+    if getattr(_current, "slot", None) is not None:
+        yield
+        return
+    _current.slot = _watchdog.add()
+    try:
+        yield
+    finally:
+        slot, _current.slot = _current.slot, None
+        _watchdog.remove(slot)
+
+
+@contextlib.contextmanager
 def limited() -> Iterator[None]:
-    """Run the body for at most `RENDER_SECONDS`; inside another such body, that one's time begins anew.
+    """Run the body for at most `RENDER_SECONDS`.
 
     Raises:
         TemplateTimeoutError: the time is over; raised inside the body.
     """
-    outer: _Guarded | None = getattr(_current, "slot", None)
-    if outer is not None:
-        outer.deadline = time.monotonic() + RENDER_SECONDS
-        yield
-        return
-    slot = _watchdog.enter(RENDER_SECONDS)
-    _current.slot = slot
-    try:
-        yield
-    finally:
-        _current.slot = None
-        _watchdog.leave(slot)
+    with watched():
+        slot: _Slot = _current.slot
+        slot.deadline = time.monotonic() + RENDER_SECONDS
+        try:
+            yield
+        finally:
+            _watchdog.disarm(slot)
 
 
-class MemoryLimit:
+class _MemoryLimit:
     """Lets this process take `RENDER_BYTES` more than it has, while entered; beyond that `MemoryError` is raised.
 
-    Cheap enough to be entered for each batch of rows. Does nothing where the system has no such limit.
+    Cheap enough to be entered for each batch of rows. Several threads may be inside: the limit is set anew by each that
+    comes, and lifted by the last that goes. Does nothing where the system has no such limit.
     """
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
     def __enter__(self) -> None:
-        self._before = resource.getrlimit(resource.RLIMIT_DATA)
         data = _data_bytes()
-        self._is_set = data is not None and sys.platform == "linux"
-        if data is not None and self._is_set:
-            soft, hard = self._before
-            wanted = data + RENDER_BYTES
-            unlimited = resource.RLIM_INFINITY
-            ceiling = min(limit for limit in (wanted, soft, hard) if limit != unlimited)
-            resource.setrlimit(resource.RLIMIT_DATA, (ceiling, hard))
+        if data is None:
+            return
+        with self._lock:
+            if self._inside == 0:
+                self._before = resource.getrlimit(resource.RLIMIT_DATA)
+            self._inside += 1
+            limits = (data + RENDER_BYTES, *self._before)
+            soft = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, self._before[1]))
 
     def __exit__(self, *exc: object) -> None:
-        if self._is_set:
-            resource.setrlimit(resource.RLIMIT_DATA, self._before)
+        with self._lock:
+            if self._inside:
+                self._inside -= 1
+                if self._inside == 0:
+                    resource.setrlimit(resource.RLIMIT_DATA, self._before)
+
+
+memory_limit = _MemoryLimit()
+"""The limit of this process."""
 
 
 def _data_bytes() -> int | None:
-    """The private memory of this process, as the system counts it against the limit."""
+    """The private memory of this process, as Linux counts it against the limit; None elsewhere."""
+    if sys.platform != "linux":
+        return None
     try:
         pages = int(_STATM.read_text("ascii").split()[_FIELD_DATA])
     except (OSError, ValueError, IndexError):
