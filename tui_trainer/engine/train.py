@@ -22,7 +22,6 @@ from tui_trainer.errors import ExitCode, WorkbenchError
 from tui_trainer.runs.events import RunFailed, RunStopped
 from tui_trainer.runs.layout import RunLayout
 
-
 _BUSY = 0.6
 """Load a core from which the machine counts as busy."""
 
