@@ -98,7 +98,7 @@ def test_the_workbench_gets_its_target(call: Call, monkeypatch: pytest.MonkeyPat
     from tui_trainer.tui import app as workbench
 
     opened: list[str | None] = []
-    monkeypatch.setattr(workbench, "run", opened.append)
+    monkeypatch.setattr(workbench, "run", lambda target, **_: opened.append(target))
     monkeypatch.setattr(app, "_has_terminal", lambda: True)
     for words in ([], ["a.toml"], ["--", "demo"]):
         assert call(*words).code == 0

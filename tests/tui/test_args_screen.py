@@ -14,6 +14,7 @@ from tui_trainer.tui.widgets.ask import Confirm
 from tui_trainer.tui.widgets.chart import Chart
 from tui_trainer.tui.widgets.field_list import FieldList
 from tui_trainer.tui.widgets.group_list import GroupList
+from tui_trainer.tui.widgets.pairs import Pairs
 
 from .fakes import FakeWorld
 from .waiting import wait_until
@@ -23,7 +24,7 @@ SIZE = (120, 36)
 
 
 def _plan(app: WorkbenchApp) -> str:
-    return " ".join(str(app.screen.query_one("#plan-text", Static).render()).split())
+    return " ".join(str(app.screen.query_one(Pairs).render()).split())
 
 
 def _problems(app: WorkbenchApp) -> str:

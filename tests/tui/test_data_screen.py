@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from textual.pilot import Pilot
 from textual.widgets import Static
 
 from tui_trainer.errors import DataError
@@ -19,11 +21,18 @@ MakeApp = Callable[..., WorkbenchApp]
 SIZE = (120, 36)
 
 
+async def _row_shown(app: WorkbenchApp, pilot: Pilot[Any]) -> SampleView:
+    """The view of the first row, once it shows it."""
+    await wait_until(pilot, lambda: bool(app.screen.query(SampleView)))
+    view = app.screen.query_one(SampleView)
+    await wait_until(pilot, lambda: view.sample is not None)
+    return view
+
+
 async def test_rows_and_mask_of_the_first_row_show(make_app: MakeApp) -> None:
     app = make_app("data")
     async with app.run_test(size=SIZE) as pilot:
-        view = app.screen.query_one(SampleView)
-        await wait_until(pilot, lambda: view.sample is not None)
+        view = await _row_shown(app, pilot)
         assert app.screen.query_one(RowTable).num_lines == NUM_ROWS
         assert view.sample is not None
         trained = [view.sample.is_trained(at) for at in range(view.sample.num_tokens)]
@@ -34,8 +43,8 @@ async def test_rows_and_mask_of_the_first_row_show(make_app: MakeApp) -> None:
 async def test_only_pages_that_are_looked_at_are_asked_for(make_app: MakeApp, world: FakeWorld) -> None:
     app = make_app("data")
     async with app.run_test(size=SIZE) as pilot:
+        await _row_shown(app, pilot)
         table = app.screen.query_one(RowTable)
-        await wait_until(pilot, lambda: table.row is not None)
         await pilot.press("G")
         await wait_until(pilot, lambda: table.row is not None and table.row.row == NUM_ROWS - 1)
         asked = [params["start"] for method, params in world.data.calls if method == "rows"]
@@ -45,8 +54,8 @@ async def test_only_pages_that_are_looked_at_are_asked_for(make_app: MakeApp, wo
 async def test_stepping_through_mask_changes(make_app: MakeApp) -> None:
     app = make_app("data")
     async with app.run_test(size=SIZE) as pilot:
-        view, flow = app.screen.query_one(SampleView), app.screen.query_one(TokenFlow)
-        await wait_until(pilot, lambda: view.sample is not None)
+        await _row_shown(app, pilot)
+        flow = app.screen.query_one(TokenFlow)
         first = flow.cursor
         await pilot.press("n")
         assert flow.cursor == first
@@ -95,8 +104,7 @@ async def test_next_problem_goes_to_the_rows_the_verdict_names(make_app: MakeApp
 async def test_all_views_of_a_row(make_app: MakeApp) -> None:
     app = make_app("data")
     async with app.run_test(size=SIZE) as pilot:
-        view = app.screen.query_one(SampleView)
-        await wait_until(pilot, lambda: view.sample is not None)
+        view = await _row_shown(app, pilot)
         seen = []
         for _ in range(6):
             await pilot.press("v")

@@ -40,6 +40,7 @@ async def _dataset_is_judged(pilot: Pilot[Any]) -> None:
 
 async def _row_is_shown(pilot: Pilot[Any]) -> None:
     await _dataset_is_judged(pilot)
+    await wait_until(pilot, lambda: bool(_screen(pilot).query(SampleView)))
     await wait_until(pilot, lambda: _screen(pilot).query_one(SampleView).sample is not None)
 
 
@@ -66,7 +67,10 @@ def test_data_statistics(snap_compare: Any, make_app: MakeApp, size: tuple[int, 
 
 
 def test_data_without_a_dataset(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]) -> None:
-    assert snap_compare(make_app("data", with_draft=False), terminal_size=size)
+    async def before(pilot: Pilot[Any]) -> None:
+        await wait_until(pilot, lambda: _screen(pilot).query_one("#source").num_lines > 0)
+
+    assert snap_compare(make_app("data", with_draft=False), terminal_size=size, run_before=before)
 
 
 def test_args(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]) -> None:

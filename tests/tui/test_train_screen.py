@@ -51,7 +51,7 @@ async def test_new_steps_show_and_an_idle_run_draws_nothing(make_app: MakeApp, r
 async def test_keys_put_commands_into_the_mailbox(make_app: MakeApp, run: RunLayout, key: str, command: str) -> None:
     app = make_app("train", run)
     async with app.run_test(size=(120, 36)) as pilot:
-        await wait_until(pilot, lambda: "running" in _numbers(app))
+        await wait_until(pilot, lambda: "1\u202f204" in _numbers(app))
         await pilot.press(key)
         assert [sent.name for sent in pending(run)] == [command]
 
@@ -59,7 +59,7 @@ async def test_keys_put_commands_into_the_mailbox(make_app: MakeApp, run: RunLay
 async def test_a_new_learning_rate_is_asked_for_and_sent(make_app: MakeApp, run: RunLayout) -> None:
     app = make_app("train", run)
     async with app.run_test(size=(120, 36)) as pilot:
-        await wait_until(pilot, lambda: "running" in _numbers(app))
+        await wait_until(pilot, lambda: "1\u202f204" in _numbers(app))
         await pilot.press("l", *"abc", "enter")
         await pilot.pause()
         assert pending(run) == []
@@ -79,7 +79,7 @@ async def test_commands_are_not_sent_to_a_run_that_is_over(make_app: MakeApp, fi
 async def test_the_cursor_reads_values(make_app: MakeApp, run: RunLayout) -> None:
     app = make_app("train", run)
     async with app.run_test(size=(120, 36)) as pilot:
-        await wait_until(pilot, lambda: "running" in _numbers(app))
+        await wait_until(pilot, lambda: "1\u202f204" in _numbers(app))
         await pilot.press("left", "left", "left")
         chart = app.screen.query_one("#plot-loss", Chart)
         assert chart.plot.cursor is not None
@@ -91,7 +91,7 @@ async def test_the_cursor_reads_values(make_app: MakeApp, run: RunLayout) -> Non
 async def test_zoom_shows_each_plot_alone_and_then_all(make_app: MakeApp, run: RunLayout) -> None:
     app = make_app("train", run)
     async with app.run_test(size=(120, 36)) as pilot:
-        await wait_until(pilot, lambda: "running" in _numbers(app))
+        await wait_until(pilot, lambda: "1\u202f204" in _numbers(app))
         counts = []
         for _ in range(5):
             await pilot.press("z")

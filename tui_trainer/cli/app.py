@@ -11,13 +11,9 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
 
 from tui_trainer import __version__
 from tui_trainer.cli.output import print_error
@@ -38,8 +34,8 @@ COMMANDS: dict[str, str] = {
 }
 """The commands with their one-line help, in the order of `--help`; each lives in the module of its name."""
 
-_WORKBENCH = "workbench"
-_PROGRAM = "tui-trainer"
+WORKBENCH = "workbench"
+PROGRAM = "tui-trainer"
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +50,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except WorkbenchError as error:
         print_error(error, as_json=_wants_json(words))
         return int(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         # whoever read our output, as `head`, has had enough
@@ -67,20 +63,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _call(words: list[str]) -> int:
     words, name = _with_command(words)
-    command = typer.main.get_command(_application(name))
-    try:
-        result = command.main(args=words, prog_name=_PROGRAM, standalone_mode=False)
-    except Exception as error:
-        if not isinstance(error, typer.BadParameter.__bases__):
-            raise
-        raise _usage_error(error) from None
-    return result if isinstance(result, int) else int(ExitCode.DONE)
+    if (
+        name == WORKBENCH
+        and len(words) <= 2
+        and words[0] == WORKBENCH
+        and not any(word.startswith("-") for word in words)
+    ):
+        # the way most starts go needs no parser, and the parser is a sixth of what a start costs
+        return open_workbench(*words[1:])
+    from tui_trainer.cli.commands import invoke
 
-
-def _usage_error(error: Any) -> UsageError:
-    path = error.ctx.command_path if error.ctx else _PROGRAM
-    what = str(error.format_message()).strip().rstrip(".")
-    return UsageError(what[:1].lower() + what[1:], remedy=f"`{path} --help` shows how it is used.")
+    return invoke(words, name)
 
 
 def _with_command(words: list[str]) -> tuple[list[str], str]:
@@ -92,75 +85,24 @@ def _with_command(words: list[str]) -> tuple[list[str], str]:
         return words, words[position]
     if position > len(words):
         return words, ""
-    return [*words[:position], _WORKBENCH, *words[position:]], _WORKBENCH
+    return [*words[:position], WORKBENCH, *words[position:]], WORKBENCH
 
 
-def _application(name: str) -> typer.Typer:
-    """The Typer application with the module of one command loaded; the others are there for the help only."""
-    application = typer.Typer(
-        name=_PROGRAM,
-        help="A workbench for training language models in one terminal. Without a command it opens on a RUN, "
-        "a CONFIG file or a data SOURCE.",
-        rich_markup_mode=None if os.environ.get("TERM") == "dumb" else "rich",
-        pretty_exceptions_enable=False,
-        subcommand_metavar="[COMMAND | RUN | CONFIG | SOURCE] ...",
-    )
-    application.callback()(_options)
-    application.command(_WORKBENCH, hidden=True)(_workbench)
-    is_completion = any(key.endswith("_COMPLETE") and key.startswith("_TUI") for key in os.environ)
-    for command, summary in COMMANDS.items():
-        if command == name or is_completion:
-            _add(application, command, summary)
-        else:
-            application.command(command, help=summary)(_unloaded)
-    return application
+def open_workbench(target: str | None = None) -> int:
+    """Open the screens on a run, a configuration or a dataset.
 
-
-def _add(application: typer.Typer, name: str, summary: str) -> None:
-    module = import_module(f"tui_trainer.cli.{name}")
-    group = getattr(module, "app", None)
-    if isinstance(group, typer.Typer):
-        application.add_typer(group, name=name, help=summary)
-    else:
-        function: Callable[..., Any] = getattr(module, name)
-        application.command(name)(function)
-
-
-def _unloaded() -> None:
-    raise AssertionError("a command is loaded before it is called")
-
-
-def _print_version(is_wanted: bool) -> None:
-    if is_wanted:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-def _options(
-    runs: Annotated[
-        Path | None,
-        typer.Option("--runs", metavar="DIR", help="The run store, instead of $TUI_TRAINER_RUNS or ./runs."),
-    ] = None,
-    _version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
-    ] = False,
-) -> None:
-    if runs is not None:
-        os.environ["TUI_TRAINER_RUNS"] = str(runs.expanduser().absolute())
-
-
-def _workbench(
-    target: Annotated[str | None, typer.Argument(metavar="[RUN|CONFIG|SOURCE]", help="What to open on.")] = None,
-) -> int:
+    Raises:
+        UsageError: there is no terminal, or the target is a misspelt command.
+    """
     if target is not None:
         _refuse_misspelt_command(target)
     if not _has_terminal():
         raise UsageError(
-            "the workbench needs a terminal", remedy=f"Use a command in scripts; `{_PROGRAM} --help` lists them."
+            "the workbench needs a terminal", remedy=f"Use a command in scripts; `{PROGRAM} --help` lists them."
         )
     from tui_trainer.tui.app import run as run_workbench
 
-    return int(run_workbench(target) or 0)
+    return int(run_workbench(target, argv=redact_arguments(sys.argv)) or 0)
 
 
 def _has_terminal() -> bool:
@@ -175,7 +117,7 @@ def _refuse_misspelt_command(target: str) -> None:
     if is_misspelt and not Path(target).exists() and all(target not in (run.id, run.name) for run in list_runs()):
         raise UsageError(
             f"there is no command, run, configuration or dataset {target!r}",
-            remedy=f"Did you mean `{_PROGRAM} {near[0]}`?",
+            remedy=f"Did you mean `{PROGRAM} {near[0]}`?",
         )
 
 
@@ -191,7 +133,7 @@ def _report_bug(error: Exception, words: Sequence[str]) -> WorkbenchError:
     try:
         make_private(path.parent)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(f"{_PROGRAM} {__version__}\n{' '.join(redact_arguments(words))}\n\n{details}")
+            file.write(f"{PROGRAM} {__version__}\n{' '.join(redact_arguments(words))}\n\n{details}")
     except OSError:
-        return WorkbenchError(f"this is a bug in {_PROGRAM}: {summary}")
-    return WorkbenchError(f"this is a bug in {_PROGRAM}: {summary}", remedy=f"Please report it with {path}.")
+        return WorkbenchError(f"this is a bug in {PROGRAM}: {summary}")
+    return WorkbenchError(f"this is a bug in {PROGRAM}: {summary}", remedy=f"Please report it with {path}.")

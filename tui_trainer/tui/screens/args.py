@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,6 +21,7 @@ from tui_trainer.tui.widgets.chart import Chart, Curve, Plot
 from tui_trainer.tui.widgets.cursor_list import CursorList
 from tui_trainer.tui.widgets.field_list import Field, FieldList
 from tui_trainer.tui.widgets.group_list import GroupList
+from tui_trainer.tui.widgets.pairs import Pairs
 
 if TYPE_CHECKING:
     from tui_trainer.config.catalogue import Knob
@@ -67,7 +67,7 @@ class ArgsScreen(FilingScreen, LaunchingScreen):
                     yield Static(id="about-text", markup=False)
                 with Vertical(id="plan") as pane:
                     pane.border_title = "What it leads to"
-                    yield Static(id="plan-text", markup=False)
+                    yield Pairs(id="plan-text")
                     yield Chart(Plot("learning rate"), id="rate")
         yield Static(id="problems", markup=False)
 
@@ -156,8 +156,7 @@ class ArgsScreen(FilingScreen, LaunchingScreen):
         reading = self.session.services.machine.reading
         result = consequences(config, dataset, reading)
         self.problems = check_config(config, result.facts)
-        pane = self.query_one("#plan-text", Static)
-        pane.update(_table(lines(config, result, dataset, reading), max(pane.size.width, 30)))
+        self.query_one(Pairs).show(list(lines(config, result, dataset, reading)))
         self._show_rate(result)
         self._show_problems()
         self._show_fields()
@@ -271,15 +270,3 @@ class ArgsScreen(FilingScreen, LaunchingScreen):
         fields = self.query_one("#fields", FieldList)
         fields.go_to(key)
         fields.focus()
-
-
-def _table(rows: Iterable[tuple[str, str]], width: int) -> Content:
-    """Names at the left, values wrapped beside them."""
-    found = list(rows)
-    indent = max(len(name) for name, _ in found) + 1
-    lines = []
-    for name, value in found:
-        parts = textwrap.wrap(safe_line(value), max(width - indent, 12)) or [""]
-        lines.append(Content.assemble((f"{name:<{indent}}", "$text-muted"), (parts[0], "$text")))
-        lines.extend(Content.styled(f"{'':<{indent}}{part}", "$text") for part in parts[1:])
-    return Content("\n").join(lines)

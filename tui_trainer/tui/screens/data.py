@@ -47,6 +47,7 @@ _FIELDS = (
     "model.name_or_path",
 )
 _SETTLE_SECONDS = 0.03
+_PAINT_SECONDS = 0.02
 _TYPE_A_PATH = "…"
 
 _WELCOME = """No dataset is open.
@@ -105,7 +106,14 @@ class DataScreen(EditingScreen):
         self.session.draft_changed.subscribe(self, lambda _: self._show_fields())
         self.session.dataset.changed.subscribe(self, self._show_dataset)
         self.query_one("#source").focus()
-        self.call_after_refresh(self._begin)
+        self._begin_once_painted()
+
+    def _begin_once_painted(self) -> None:
+        # the app holds back the first paint of a mode for a moment; what takes long must not come before it
+        if self.app._batch_count:
+            self.set_timer(_PAINT_SECONDS, self._begin_once_painted)
+        else:
+            self.call_after_refresh(self._begin)
 
     async def _begin(self) -> None:
         await self.query_one("#right").mount(*self._panes())

@@ -24,6 +24,7 @@ from tui_trainer.tui.screens.base import WorkbenchScreen
 from tui_trainer.tui.widgets.ask import AskText, Confirm
 from tui_trainer.tui.widgets.chart import Chart, Curve, Plot
 from tui_trainer.tui.widgets.cursor_list import CursorList, Heading
+from tui_trainer.tui.widgets.pairs import Pairs
 from tui_trainer.tui.widgets.run_table import RunLine, RunTable
 
 _POLL_SECONDS = 2.0
@@ -62,7 +63,7 @@ class RunsScreen(WorkbenchScreen):
         with Horizontal(id="details"):
             with Vertical(id="about") as pane:
                 pane.border_title = "Run"
-                yield Static("", id="about-text", markup=False)
+                yield Pairs(id="about-text")
             yield Chart(Plot("loss"), id="curve")
 
     def on_mount(self) -> None:
@@ -118,7 +119,7 @@ class RunsScreen(WorkbenchScreen):
         summary = self._current()
         if summary is None:
             return
-        self.query_one("#about-text", Static).update(details(summary))
+        self.query_one(Pairs).show(details(summary))
         reader = self._reader = RunReader(summary.record.layout)
         while reader is self._reader:
             reader.advance(_SLICE_SECONDS)
@@ -236,7 +237,7 @@ def _line(summary: RunSummary, is_in_view: bool) -> RunLine:
     )
 
 
-def details(summary: RunSummary) -> Content:
+def details(summary: RunSummary) -> list[tuple[str, str]]:
     """What there is to know of a run beside its curve."""
     record = summary.record
     status = record.status
@@ -254,9 +255,7 @@ def details(summary: RunSummary) -> Content:
         ("checkpoints", ", ".join(f"{checkpoint.step}" for checkpoint in checkpoints[-8:]) or "none"),
         ("parent", str(record.info.get("parent") or "")),
     ]
-    return Content("\n").join(
-        Content.assemble((f"{name:<12}", "$text-muted"), (safe_line(value), "$text")) for name, value in lines if value
-    )
+    return [(name, value) for name, value in lines if value]
 
 
 def _curve(reader: RunReader) -> Plot:
