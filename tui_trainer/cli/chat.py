@@ -71,8 +71,11 @@ def chat(
 
 
 def _load(model: str, adapter: str | None, device: str, dtype: str) -> ChatSession:
+    from tui_trainer.engine.threads import wait_asleep
+
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.filterwarnings("ignore", category=FutureWarning)
+    wait_asleep()
     with talk().status("loading the libraries") as status:
         from tui_trainer.engine.generate.session import ChatSession
 

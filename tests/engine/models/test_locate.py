@@ -63,6 +63,16 @@ def test_runs_by_id_prefix_name_step_and_best(tiny_folder: Path) -> None:
     assert source.path == layout.checkpoint(30)
 
 
+def test_the_folder_of_a_checkpoint_knows_its_run(tiny_folder: Path) -> None:
+    layout = make_run("dates")
+    shutil.copytree(tiny_folder, layout.checkpoint(10))
+    layout.latest.symlink_to("step-000010")
+    for path in (layout.checkpoint(10), layout.latest):
+        source = locate_model(str(path))
+        assert (source.run, source.step, source.path) == (layout, 10, layout.checkpoint(10))
+    assert locate_model(str(tiny_folder)).run is None
+
+
 def test_the_adapter_of_a_run_falls_back_to_the_model_the_run_trained(tiny_folder: Path, tmp_path: Path) -> None:
     layout = make_run("moved", str(tiny_folder))
     save_adapter(layout.checkpoint(5), str(tmp_path / "gone"))

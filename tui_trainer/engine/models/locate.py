@@ -120,7 +120,8 @@ def _locate(reference: str, search: _Search) -> ModelSource:
     if is_run(path):
         return _from_run(reference, RunLayout(path.absolute()), "latest", search)
     if path.is_dir():
-        return _from_folder(reference, path.resolve(), search)
+        folder = path.resolve()
+        return replace(_from_folder(reference, folder, search), run=_enclosing_run(folder))
     if path.is_file():
         return _from_file(reference, path.absolute(), search)
     run, which = split_checkpoint(reference)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tui_trainer.engine.generate.question import Question
 from tui_trainer.engine.report import Report
 from tui_trainer.engine.servers.progress import with_progress
+from tui_trainer.engine.threads import wait_asleep
 from tui_trainer.errors import UsageError
 from tui_trainer.wire.server import Cancellation, Method, serve_stdio
 
@@ -100,4 +101,5 @@ class ChatServer:
 
 
 if __name__ == "__main__":
+    wait_asleep()
     serve_stdio("chat", ChatServer().methods)
