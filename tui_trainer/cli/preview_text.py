@@ -16,6 +16,16 @@ _MAX_CHARACTERS = 20_000
 
 def show_preview(console: Console, document: dict[str, Any]) -> None:
     """Print a preview document."""
+    show_heading(console, document)
+    for row in document["rows"]:
+        console.print()
+        _show_row(console, row)
+    console.print()
+    show_verdict(console, document["verdict"])
+
+
+def show_heading(console: Console, document: dict[str, Any]) -> None:
+    """Print sources, format, template and fingerprint."""
     columns = ", ".join(f"{role} = {column}" for role, column in document["columns"].items())
     for source in document["sources"]:
         splits = " · ".join(f"{name} {info['num_rows']:,}" for name, info in source["splits"].items())
@@ -27,11 +37,6 @@ def show_preview(console: Console, document: dict[str, Any]) -> None:
         f"fingerprint {document['fingerprint'][:8]}",
     ]
     console.print(Text(safe_line(" · ".join(words)), "dim"))
-    for row in document["rows"]:
-        console.print()
-        _show_row(console, row)
-    console.print()
-    show_verdict(console, document["verdict"])
 
 
 def _show_row(console: Console, row: dict[str, Any]) -> None:
@@ -40,7 +45,7 @@ def _show_row(console: Console, row: dict[str, Any]) -> None:
     marks = (" · cut" if row["truncated"] else "") + ("" if row["usable"] else " · left out")
     console.print(Text(safe_line(heading + marks), "bold"))
     for problem in row["problems"]:
-        console.print(Text(safe_line(f"  {problem['code']}: {problem['message']}"), _severity_style(problem)))
+        console.print(Text(safe_line(f"  {problem['code']}: {problem['message']}"), severity_style(problem)))
     console.print(_masked(row["spans"], with_marks=not console.is_terminal))
 
 
@@ -72,12 +77,13 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
     for problem in verdict["problems"]:
         console.print(
             Text(
-                safe_line(f"{problem['severity']}: {problem['message']}. {problem['remedy']}"), _severity_style(problem)
+                safe_line(f"{problem['severity']}: {problem['message']}. {problem['remedy']}"), severity_style(problem)
             )
         )
     if verdict["blocks_launch"]:
         console.print(Text(safe_line(f"cannot be trained on: {verdict['reason']}"), "bold red"))
 
 
-def _severity_style(problem: dict[str, Any]) -> str:
+def severity_style(problem: dict[str, Any]) -> str:
+    """The style of a problem: errors red, warnings yellow; the word is there too."""
     return "red" if problem["severity"] == "error" else "yellow"

@@ -5,7 +5,7 @@ Every rank calls `prepare_data`; one of them does the work while the others wait
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,10 @@ from tui_trainer.engine.data.building import PART_ROWS, VERDICT, build_store
 from tui_trainer.engine.data.collate import PackedCollator, PaddedCollator, Padding
 from tui_trainer.engine.data.dataset import Examples, PackedExamples
 from tui_trainer.engine.data.fingerprint import fingerprint_of
-from tui_trainer.engine.data.packing import pack
 from tui_trainer.engine.data.pipeline import DataPipeline
 from tui_trainer.engine.data.references import EvalReference, references
-from tui_trainer.engine.data.rowset import OpenedData, Part, RowSet, open_data
+from tui_trainer.engine.data.rowset import OpenedData, RowSet, open_data
+from tui_trainer.engine.data.selection import Selection, select
 from tui_trainer.engine.data.store import ExampleStore, stores_dir
 from tui_trainer.engine.data.templates.library import find_template
 from tui_trainer.engine.data.tokenizer import TextTokenizer
@@ -97,20 +97,23 @@ def prepare_data(
     folder = stores_dir(data.cache_dir)
     store = _store(opened.train, pipeline, config, folder, report)
     eval_store = _store(opened.evaluation, pipeline, config, folder, report) if opened.evaluation else None
-    train, evaluation, held_out = _selected(config, opened, store, eval_store)
-    seed = config.training.seed
-    packed = PackedExamples(train, pack(train.lengths.tolist(), data.max_length, seed)) if data.packing else None
+    selection = select(config, opened.train.parts, store)
+    train = Examples(store, selection.train)
+    if len(train) == 0:
+        raise DataError("leaves no row to train on", where="data.eval_split", remedy="Evaluate on fewer rows.")
+    evaluation, held_out = _evaluation(opened, selection, store, eval_store)
     padding = Padding.of(data, text_tokenizer.padded_with(data.pad_token))
+    is_packed = selection.bins is not None
     prepared = PreparedData(
-        train=packed or train,
+        train=PackedExamples(train, selection.bins) if selection.bins is not None else train,
         eval=evaluation,
-        collator=PackedCollator() if packed else PaddedCollator(padding),
+        collator=PackedCollator() if is_packed else PaddedCollator(padding),
         eval_collator=PaddedCollator(padding),
         fingerprint=store.fingerprint,
         num_rows=len(train),
         num_tokens=int(train.lengths.sum()),
         num_trained_tokens=int(store.trained[train.indices].sum()),
-        is_packed=packed is not None,
+        is_packed=is_packed,
         eval_references=references(pipeline, *held_out, NUM_REFERENCES) if held_out else [],
     )
     prepared.summary = _summary(config, prepared, pipeline, opened, store)
@@ -151,54 +154,23 @@ def _store(rows: RowSet, pipeline: DataPipeline, config: RunConfig, folder: Path
 
 
 _HeldOut = tuple[RowSet, np.ndarray]
+"""Rows, and the numbers of those that are evaluated on."""
 
 
-def _selected(
-    config: RunConfig, opened: OpenedData, store: ExampleStore, eval_store: ExampleStore | None
-) -> tuple[Examples, Examples | None, _HeldOut | None]:
-    """Which examples are trained on and which evaluated on, and the rows of the latter."""
-    data = config.data
-    num_rows = int(store.meta["num_rows"])
-    held_out = np.zeros(num_rows, dtype=bool)
-    evaluation: Examples | None = None
-    source: _HeldOut | None = None
-    if isinstance(data.eval_split, float):
-        rows = _share(num_rows, data.eval_split, config.training.data_seed or config.training.seed, data.shuffle)
-        held_out[rows] = True
-        evaluation = Examples(store, np.flatnonzero(held_out[store.rows]))
-        source = opened.train, np.flatnonzero(held_out)
+def _evaluation(
+    opened: OpenedData, selection: Selection, store: ExampleStore, eval_store: ExampleStore | None
+) -> tuple[Examples | None, _HeldOut | None]:
+    """The examples to evaluate on, and their rows."""
+    if selection.evaluation is not None and selection.held_out_rows is not None:
+        examples, held_out = Examples(store, selection.evaluation), (opened.train, selection.held_out_rows)
     elif eval_store is not None and opened.evaluation is not None:
-        evaluation = Examples(eval_store, np.arange(len(eval_store)))
-        source = opened.evaluation, np.arange(int(eval_store.meta["num_rows"]))
-    train = Examples(store, _weighted(opened.train.parts, store, held_out))
-    if len(train) == 0:
-        raise DataError("leaves no row to train on", where="data.eval_split", remedy="Evaluate on fewer rows.")
-    if evaluation is not None and len(evaluation) == 0:
+        examples = Examples(eval_store, np.arange(len(eval_store)))
+        held_out = opened.evaluation, np.arange(int(eval_store.meta["num_rows"]))
+    else:
+        return None, None
+    if len(examples) == 0:
         raise DataError("leaves no usable row to evaluate on", where="data.eval_split", remedy="Evaluate on more rows.")
-    return train, evaluation, source
-
-
-def _share(num_rows: int, share: float, seed: int, shuffle: bool) -> np.ndarray:
-    """Rows to evaluate on: drawn at random, or the last ones."""
-    count = max(1, round(num_rows * share))
-    order = np.random.default_rng(seed).permutation(num_rows) if shuffle else np.arange(num_rows)
-    return order[num_rows - count :]
-
-
-def _weighted(parts: Sequence[Part], store: ExampleStore, held_out: np.ndarray) -> np.ndarray:
-    """Indices of the examples to train on, each as often as the weight of its source says."""
-    chosen = []
-    first = 0
-    for part, count in zip(parts, store.meta[PART_ROWS], strict=True):
-        last = first + count
-        is_own = (store.rows >= first) & (store.rows < last) & ~held_out[store.rows]
-        own = np.flatnonzero(is_own)
-        whole, rest = divmod(part.weight, 1.0)
-        chosen.extend([own] * int(whole))
-        if rest:
-            chosen.append(own[np.floor(np.arange(round(len(own) * rest)) / rest).astype(np.int64)])
-        first = last
-    return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
+    return examples, held_out
 
 
 def _summary(

@@ -28,7 +28,7 @@ def preview_document(
     examples = session.examples(records)
     verdict = session.verdict(report) if is_whole else session.partial_verdict(examples)
     verdict = {name: value for name, value in verdict.items() if name not in ("lengths", "fingerprint")}
-    session.count()
+    session.count_all()
     info = session.info()
     return {
         "version": VERSION,

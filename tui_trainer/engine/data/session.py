@@ -22,6 +22,7 @@ from tui_trainer.engine.data.prepare import fingerprint_for, pipeline_for
 from tui_trainer.engine.data.problems import RowProblem
 from tui_trainer.engine.data.rows import BadRow, Heartbeat, Record, no_heartbeat
 from tui_trainer.engine.data.rowset import OpenedData, open_data
+from tui_trainer.engine.data.selection import select
 from tui_trainer.engine.data.store import ExampleStore, find_store, stores_dir
 from tui_trainer.engine.data.tokenizer_cache import text_tokenizer
 from tui_trainer.engine.data.verdict import Tally, problem_of_all
@@ -61,6 +62,12 @@ class DataSession:
     def count(self, heartbeat: Heartbeat = no_heartbeat) -> int:
         """Count the rows to the end."""
         return self.rows.count(heartbeat)
+
+    def count_all(self) -> None:
+        """Count the rows of every split of every source."""
+        for dataset in self.opened.datasets:
+            for source in dataset.splits.values():
+                source.count()
 
     def info(self) -> dict[str, Any]:
         """Sources with their splits, the format, and the rows as far as they are counted."""
@@ -156,14 +163,23 @@ class DataSession:
         return tally.result(self.rows.where, self._problems_of_all())
 
     def verdict(self, report: Report = ignore_report) -> dict[str, Any]:
-        """The verdict over all rows, with `fingerprint` and `lengths`; from the cache if it was made before."""
+        """The verdict over all rows; from the cache if it was made before.
+
+        Besides what the contract has: `fingerprint`, `lengths` (tokens a row before cutting), and `num_train_rows`, the
+        items of an epoch after rows are held out for evaluation, weighted and packed.
+        """
         self.pipeline(report)
         store = self._store(report)
         verdict = dict(store.meta[VERDICT])
         also = [problem_of_all(problem, verdict["num_usable"]) for problem in self._problems_of_all()]
         verdict["problems"] = [*verdict["problems"], *also]
         step = -(-len(store.lengths) // MAX_LENGTHS) or 1
-        return {**verdict, "fingerprint": self.fingerprint, "lengths": store.lengths[::step].tolist()}
+        return {
+            **verdict,
+            "fingerprint": self.fingerprint,
+            "lengths": store.lengths[::step].tolist(),
+            "num_train_rows": select(self.config, self.rows.parts, store).num_items,
+        }
 
     def known_lengths(self, start: int, stop: int) -> list[int] | None:
         """Tokens of some rows, once the whole set is judged."""

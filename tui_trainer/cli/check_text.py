@@ -1,0 +1,65 @@
+"""The findings of `check` as text for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from tui_trainer.cli.preview_text import severity_style, show_heading, show_verdict
+from tui_trainer.errors import Problem, error_from_dict
+from tui_trainer.text import safe_line
+
+_GIB = 1 << 30
+
+
+def show_findings(console: Console, findings: dict[str, Any]) -> None:
+    """Print what `check` found out."""
+    if findings["data"]:
+        show_heading(console, findings["data"])
+        show_verdict(console, findings["data"]["verdict"])
+        console.print()
+    for line in (_plan(findings["plan"]), _memory(findings["memory"]), _disk(findings["disk"])):
+        if line:
+            console.print(Text(line))
+    for entry in findings["problems"]:
+        console.print(Text(safe_line(f"{entry['severity']}: {Problem(**entry)}"), severity_style(entry)))
+    for entry in findings["errors"]:
+        console.print(Text(safe_line(f"error: {error_from_dict(entry)}"), "red"))
+    if findings["ok"]:
+        console.print(Text("ready to train", "bold green"))
+    else:
+        console.print(Text("not ready to train", "bold red"))
+
+
+def _plan(plan: dict[str, Any] | None) -> str:
+    if not plan or plan["max_steps"] is None:
+        return ""
+    words = [
+        f"{plan['max_steps']:,} steps of {plan['effective_batch_size']:,} rows",
+        f"{plan['steps_per_epoch']:,} an epoch" if plan["steps_per_epoch"] else "",
+        f"{plan['warmup_steps']:,} of warm-up" if plan["warmup_steps"] else "",
+        f"{plan['num_checkpoints']:,} checkpoints" if plan["num_checkpoints"] else "",
+    ]
+    return "plan: " + ", ".join(filter(None, words))
+
+
+def _memory(memory: dict[str, Any] | None) -> str:
+    if not memory:
+        return ""
+    where = "memory" if memory["on_cpu"] else "GPU memory"
+    there = f" of {_size(memory['available'])}" if memory["available"] is not None else ""
+    return f"{where}: about {_size(memory['total'])}{there} for a process"
+
+
+def _disk(disk: dict[str, Any] | None) -> str:
+    if not disk:
+        return ""
+    needed = f", {_size(disk['needed'])} at a time" if disk["needed"] is not None else ""
+    there = f", {_size(disk['available'])} are free" if disk["available"] is not None else ""
+    return f"disk: {_size(disk['checkpoint'])} a checkpoint{needed}{there}"
+
+
+def _size(number: int) -> str:
+    return f"{number / _GIB:.1f} GiB" if number >= _GIB else f"{number / (1 << 20):.1f} MiB"
