@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _ROWS_KEPT = 20
 
 NUM_REFERENCES = 200
-"""Evaluation rows whose prompts and answers are handed over at most."""
+"""Evaluation rows whose prompts and answers are handed over, unless the run asks for more of them."""
 
 
 @dataclass
@@ -114,7 +114,7 @@ def prepare_data(
         num_tokens=int(train.lengths.sum()),
         num_trained_tokens=int(store.trained[train.indices].sum()),
         is_packed=is_packed,
-        eval_references=references(pipeline, *held_out, NUM_REFERENCES) if held_out else [],
+        eval_references=references(pipeline, *held_out, max(NUM_REFERENCES, config.sampling.num_exact_match)) if held_out else [],
     )
     prepared.summary = _summary(config, prepared, pipeline, opened, store)
     return prepared
