@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 _ROWS_KEPT = 20
 
-NUM_REFERENCES = 200
-"""Evaluation rows whose prompts and answers are handed over, unless the run asks for more of them."""
-
 
 @dataclass
 class PreparedData:
@@ -51,7 +48,7 @@ class PreparedData:
         num_trained_tokens: those that count in the loss.
         is_packed: whether an item holds several examples.
         summary: what becomes data.json.
-        eval_references: prompts and answers of the first evaluation rows.
+        eval_references: prompts and answers of the first `sampling.num_exact_match` evaluation rows.
     """
 
     train: Examples | PackedExamples
@@ -114,7 +111,7 @@ def prepare_data(
         num_tokens=int(train.lengths.sum()),
         num_trained_tokens=int(store.trained[train.indices].sum()),
         is_packed=is_packed,
-        eval_references=references(pipeline, *held_out, max(NUM_REFERENCES, config.sampling.num_exact_match)) if held_out else [],
+        eval_references=references(pipeline, *held_out, config.sampling.num_exact_match) if held_out else [],
     )
     prepared.summary = _summary(config, prepared, pipeline, opened, store)
     return prepared
