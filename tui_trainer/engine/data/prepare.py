@@ -30,6 +30,9 @@ from tui_trainer.errors import ConfigurationError, DataError, Problem
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+NUM_REFERENCES = 200
+"""Evaluation rows whose prompts and answers are handed over, unless the run asks for more of them."""
+
 _ROWS_KEPT = 20
 
 
@@ -48,7 +51,7 @@ class PreparedData:
         num_trained_tokens: those that count in the loss.
         is_packed: whether an item holds several examples.
         summary: what becomes data.json.
-        eval_references: prompts and answers of the first `sampling.num_exact_match` evaluation rows.
+        eval_references: prompts and answers of the first evaluation rows.
     """
 
     train: Examples | PackedExamples
@@ -101,6 +104,7 @@ def prepare_data(
     evaluation, held_out = _evaluation(opened, selection, store, eval_store)
     padding = Padding.of(data, text_tokenizer.padded_with(data.pad_token))
     is_packed = selection.bins is not None
+    num_references = max(NUM_REFERENCES, config.sampling.num_exact_match)
     prepared = PreparedData(
         train=PackedExamples(train, selection.bins) if selection.bins is not None else train,
         eval=evaluation,
@@ -111,7 +115,7 @@ def prepare_data(
         num_tokens=int(train.lengths.sum()),
         num_trained_tokens=int(store.trained[train.indices].sum()),
         is_packed=is_packed,
-        eval_references=references(pipeline, *held_out, config.sampling.num_exact_match) if held_out else [],
+        eval_references=references(pipeline, *held_out, num_references) if held_out else [],
     )
     prepared.summary = _summary(config, prepared, pipeline, opened, store)
     return prepared
