@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tui_trainer.config.data import DataConfig, SourceConfig, SourceFields
 from tui_trainer.engine.data.formats.detect import SAMPLE_ROWS, FormatSpec, resolve_format
 from tui_trainer.engine.data.rows import Heartbeat, Record, RowSource, no_heartbeat
-from tui_trainer.engine.data.sources.opening import Dataset, open_dataset
+from tui_trainer.engine.data.sources.opening import DEMO_PREFIX, Dataset, open_dataset
 from tui_trainer.engine.data.sources.splits import Joined, Slice, has_split, select_split
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import ConfigurationError, DataError, Problem
@@ -187,13 +188,13 @@ def _evaluation(
             found.append(_part(len(parts) + len(found), rows, fields, data, stage))
     if found:
         return found
-    try:
-        dataset = open_dataset(SourceFields(path=wanted), cache_dir=data.cache_dir, report=report)
-    except DataError as error:
+    if not wanted.startswith(DEMO_PREFIX) and not Path(wanted).expanduser().exists():
         splits = ", ".join(dict.fromkeys(name for dataset in datasets for name in dataset.splits))
-        raise ConfigurationError.of(
-            [Problem("data.eval_split", f"{wanted!r} is neither a split ({splits}) nor a file: {error.what}")]
-        ) from None
-    name = "test" if "train" not in dataset.splits else "train"
-    rows = select_split(dataset.splits, next((split for split in dataset.splits if split != "train"), name), wanted)
+        problem = Problem(
+            "data.eval_split", f"{wanted!r} is neither a split ({splits}) nor a file", "name one, or a share"
+        )
+        raise ConfigurationError.of([problem])
+    dataset = open_dataset(SourceFields(path=wanted), cache_dir=data.cache_dir, report=report)
+    held_out = [name for name in dataset.splits if name != "train"]
+    rows = dataset.splits[held_out[0] if held_out else "train"]
     return [_part(len(parts), rows, data, data, stage)]

@@ -23,6 +23,9 @@ from tui_trainer.errors import ConfigurationError, DataError, Problem
 SAMPLE_ROWS = 64
 """Rows that are looked at."""
 
+_PAIR_COLUMNS = frozenset(name for pair in PAIRS for name in pair)
+"""Columns that hold one side of a conversation, also where that is a list of messages."""
+
 
 @dataclass(frozen=True)
 class FormatSpec:
@@ -195,7 +198,8 @@ def _sharegpt(rows: Sequence[Row]) -> FormatSpec | None:
 def _conversation(rows: Sequence[Row], name: str, role: str, key: str, reason: str) -> FormatSpec | None:
     columns = _column_names(rows)
     usual = [column for column in CONVERSATION_COLUMNS if column in columns]
-    for column in (*usual, *(column for column in columns if column not in usual)):
+    others = [column for column in columns if column not in usual and column not in _PAIR_COLUMNS]
+    for column in (*usual, *others):
         share = _share(rows, column, lambda value: _is_turns(value, key))
         if share:
             return FormatSpec(name, {role: column, **_extras(rows)}, share, reason)

@@ -1,0 +1,128 @@
+"""Batches: equal to `DataCollatorForSeq2Seq` when padded, exact when packed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import DataCollatorForSeq2Seq, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tests.engine.data.helpers import Lab, said
+from tests.engine.tiny import tiny_model
+from tui_trainer.config.data import DataConfig
+from tui_trainer.engine.data.collate import PackedCollator, PaddedCollator, Padding
+from tui_trainer.engine.data.example import example_arrays
+from tui_trainer.engine.data.packing import pack, packed_row
+
+EXAMPLES = [
+    {"input_ids": np.arange(5, 5 + size), "labels": np.array([-100] * (size // 2) + list(range(size - size // 2)))}
+    for size in (3, 11, 7, 1)
+]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("multiple", [None, 8])
+@pytest.mark.parametrize("padding", ["longest", "max_length"])
+def test_padding_is_that_of_transformers(
+    side: str, multiple: int | None, padding: str, merging_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    settings: dict[str, Any] = {
+        "padding_side": side,
+        "pad_to_multiple_of": multiple,
+        "padding": padding,
+        "max_length": 20,
+    }
+    ours = PaddedCollator(Padding.of(DataConfig(**settings), merging_tokenizer.pad_token_id))(EXAMPLES)
+    merging_tokenizer.padding_side = side
+    theirs = DataCollatorForSeq2Seq(
+        merging_tokenizer,
+        padding=True if padding == "longest" else "max_length",
+        max_length=20 if padding == "max_length" else None,
+        pad_to_multiple_of=multiple,
+    )([{name: values.tolist() for name, values in example.items()} for example in EXAMPLES])
+    assert set(ours) == {"input_ids", "attention_mask", "labels"}
+    for name, tensor in ours.items():
+        assert tensor.dtype == torch.long
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def test_a_pad_token_that_ends_turns_stays_trained(lab: Lab) -> None:
+    template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
+    examples = lab.examples([{"messages": said("q", "a")}, {"messages": said("longer question", "longer")}], template)
+    eos = lab.tokenizer.eos_token_id
+    assert lab.tokenizer.pad_token_id == eos
+    batch = PaddedCollator(Padding(lab.tokenizer.padded_with(None)))([example_arrays(example) for example in examples])
+    for row, example in enumerate(examples):
+        end = example.trained[-1][1] - 1
+        assert batch["labels"][row, end] == eos
+        assert batch["attention_mask"][row].sum() == example.num_tokens
+        assert (batch["labels"][row, example.num_tokens :] == -100).all()
+
+
+def test_bins_hold_everything_once_and_never_overflow() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 500).tolist()
+    bins = pack(lengths, 128, seed=1)
+    assert sorted(index for members in bins for index in members) == list(range(500))
+    assert all(sum(lengths[index] for index in members) <= 128 for members in bins)
+    assert sum(lengths) / (len(bins) * 128) > 0.97
+    assert bins == pack(lengths, 128, seed=1)
+    assert bins != pack(lengths, 128, seed=2)
+
+
+def test_longer_than_a_bin_stands_alone() -> None:
+    assert sorted(pack([300, 5, 5], 128, seed=0)) == [[0], [1, 2]]
+
+
+def _losses(model: LlamaForCausalLM, **batch: torch.Tensor) -> torch.Tensor:
+    """The loss of each token that has a label, in order."""
+    labels = batch.pop("labels")
+    logits = model(**batch, use_cache=False).logits[:, :-1]
+    targets = labels[:, 1:]
+    losses = torch.nn.functional.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction="none"
+    )
+    return losses[targets.reshape(-1) != -100]
+
+
+def test_packed_examples_do_not_see_each_other() -> None:
+    generator = np.random.default_rng(0)
+    examples = []
+    for size in (9, 23, 5, 14):
+        ids = generator.integers(0, 256, size)
+        examples.append({"input_ids": ids, "labels": np.where(np.arange(size) < size // 3, -100, ids)})
+    for example in examples:
+        example["labels"][0] = -100
+    model = tiny_model(attn_implementation="sdpa")
+    model.train()
+    bins = [[1, 0], [3, 2]]
+    rows = [packed_row([examples[member] for member in members]) for members in bins]
+    batch = PackedCollator()(rows)
+    assert set(batch) == {"input_ids", "labels", "position_ids"}
+    assert batch["position_ids"][0].tolist().count(0) == 4
+
+    packed = _losses(model, **batch)
+    packed.sum().backward()  # type: ignore[no-untyped-call]
+    packed_gradients = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+    model.zero_grad()
+    alone = torch.cat(
+        [
+            _losses(model, **{name: torch.from_numpy(values)[None] for name, values in examples[member].items()})
+            for members in bins
+            for member in members
+        ]
+    )
+    alone.sum().backward()  # type: ignore[no-untyped-call]
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert packed.shape == alone.shape
+    assert (packed - alone).abs().max() < 1e-4
+    for ours, theirs in zip(packed_gradients, gradients, strict=True):
+        assert theirs is not None
+        assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max() + 1e-6
+
+
+def test_the_first_label_of_each_packed_example_is_ignored() -> None:
+    row = packed_row([{"input_ids": np.array([1, 2]), "labels": np.array([1, 2])}] * 2)
+    assert row["labels"].tolist() == [-100, 2, -100, 2]
+    assert row["position_ids"].tolist() == [0, 1, 0, 1]
