@@ -13,11 +13,12 @@ from tui_trainer.tui.keymap import key_table
 
 def preset_table() -> str:
     """The shipped presets as Markdown."""
-    lines = ["| preset | what | time | memory |", "| --- | --- | --- | --- |"]
-    for preset in list_presets():
-        if preset.is_shipped:
-            lines.append(f"| `{preset.name}` | {preset.title} | {preset.expected_time} | {preset.expected_memory} |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        f"| `{preset.name}` | {preset.title} | {preset.expected_time} | {preset.expected_memory} |"
+        for preset in list_presets()
+        if preset.is_shipped
+    ]
+    return "\n".join(["| preset | what | time | memory |", "| --- | --- | --- | --- |", *rows]) + "\n"
 
 
 def with_tables(text: str) -> str:
