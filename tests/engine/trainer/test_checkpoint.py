@@ -275,3 +275,26 @@ def _StopAfter(layout: RunLayout, step: int) -> Any:  # noqa: N802
                 send(layout, "stop", by="a test")
 
     return Stop()
+
+
+def test_the_best_checkpoint_can_be_the_end(tiny: Any) -> None:
+    run = tiny.run(
+        "save_strategy=steps",
+        "save_steps=2",
+        "eval_strategy=steps",
+        "eval_steps=2",
+        "load_best_model_at_end=true",
+        "data.eval_split=x",
+        "learning_rate=5",
+        "max_steps=6",
+        "save_total_limit=1",
+        eval_rows=tiny.rows(6, seed=3),
+    )
+    run.train()
+    best = read_json(run.layout.checkpoints / "best.json")
+    assert best is not None
+    assert best["step"] < 6
+    saved = AutoModelForCausalLM.from_pretrained(run.layout.checkpoint(best["step"]))
+    pairs = zip(saved.parameters(), run.model.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    assert [checkpoint.step for checkpoint in list_checkpoints(run.layout)] == [best["step"], 6]

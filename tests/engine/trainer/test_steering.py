@@ -277,3 +277,21 @@ def test_looking_into_the_mailbox_costs_little(tiny: Any) -> None:
     for step in range(2000):
         box.receive(step)
     assert (time.process_time() - started) / 2000 < 0.005 * 0.2
+
+
+@pytest.mark.parametrize("schedule", ["reduce_lr_on_plateau", "constant_with_warmup", "cosine_with_min_lr"])
+def test_other_schedules_take_a_new_rate_too(tiny: Any, schedule: str) -> None:
+    kwargs = ["lr_scheduler_kwargs={min_lr_rate = 0.5}"] if "min_lr" in schedule else []
+    run = tiny.run(
+        f"lr_scheduler_type={schedule}",
+        *kwargs,
+        "max_steps=4",
+        "eval_strategy=steps",
+        "data.eval_split=x",
+        eval_rows=tiny.rows(4),
+    )
+    set_at(run, 2, learning_rate="x0.1")
+    run.train()
+    before, after = rates(run)[1], rates(run)[2]
+    assert after == pytest.approx(before / 10, rel=0.6)
+    assert run.written(ControlApplied)[0].error is None

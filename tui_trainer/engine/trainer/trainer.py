@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import SaveStrategy
+from transformers.trainer_utils import HubStrategy, SaveStrategy
 from transformers.utils import GENERATION_CONFIG_NAME
 from typing_extensions import override
 
@@ -25,11 +25,13 @@ from tui_trainer.engine.trainer.checkpoint import Checkpoints, Score
 from tui_trainer.engine.trainer.evaluation import eval_batches, untouched_randomness
 from tui_trainer.engine.trainer.failures import NotANumberError
 from tui_trainer.engine.trainer.flat import IGNORED
+from tui_trainer.engine.trainer.hub import HubUploads
 from tui_trainer.engine.trainer.journal import EventLog
 from tui_trainer.engine.trainer.mailbox import Group, Mailbox
 from tui_trainer.engine.trainer.quiz import Quiz
 from tui_trainer.engine.trainer.steering import Steering
 from tui_trainer.engine.trainer.watch import LossWatch, Window, peak_memory
+from tui_trainer.errors import MachineError
 from tui_trainer.runs.layout import RunLayout
 
 _KEPT_LOGS = 100
@@ -79,6 +81,16 @@ class RunTrainer(Trainer):
         self._last_metrics: tuple[int, Mapping[str, float]] = (-1, {})
         self._is_staging = False
         self._num_flop_parameters = int(self.trained.num_parameters(exclude_embeddings=True))
+        self._uploads: HubUploads | None = None
+        if self.args.push_to_hub and self.is_world_process_zero():
+            self._uploads = HubUploads(
+                tools.layout,
+                tools.events,
+                str(self.hub_model_id),
+                HubStrategy(self.args.hub_strategy),
+                revision=self.args.hub_revision,
+                is_insistent=self.args.hub_always_push,
+            )
         self.add_callback(_AfterStep(self, tools))
 
     @property
@@ -263,6 +275,9 @@ class RunTrainer(Trainer):
         if checkpoints.save(step, lambda: self._write_checkpoint(model, trial), self._score()):
             best = self._tools.group.from_first(checkpoints.best_step)
             self.state.best_model_checkpoint = None if best is None else str(self._tools.layout.checkpoint(best))
+            if self._uploads is not None:
+                is_end = self.control.should_training_stop
+                self._uploads.checkpoint_saved(self._tools.layout.checkpoint(step), step, is_end=is_end)
 
     def _write_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Let the library write its checkpoint, into the staging folder and without rotating."""
@@ -287,6 +302,31 @@ class RunTrainer(Trainer):
         if step != self.state.global_step or name not in metrics:
             return None
         return Score(name, metrics[name], bool(self.args.greater_is_better))
+
+    @override
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Make the repository on the hub, before anything is computed.
+
+        Raises:
+            MachineError: the hub does not answer or does not let us.
+        """
+        try:
+            super().init_hf_repo(token, private)
+        except Exception as error:  # the hub's client raises errors of many libraries
+            raise MachineError(
+                f"the repository on the hub cannot be made: {error}",
+                where="training.push_to_hub",
+                remedy="Log in with `hf auth login` and check the network, or set training.push_to_hub = false.",
+            ) from error
+
+    @override
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Nothing yet: the folder is not published."""
+
+    @override
+    def _finish_current_push(self) -> None:
+        if self._uploads is not None:
+            self._uploads.finish()
 
     @override
     def _get_output_dir(self, trial: Any) -> str:
