@@ -21,7 +21,7 @@ NEED_SMOLLM2 = {
     "identity-lora": ("training.per_device_train_batch_size=2",),
     "sft-lora": ("training.num_train_epochs=4",),
     "sft-full": ("training.save_only_model=true",),
-    "pretrain-continued": ("training.gradient_accumulation_steps=1", "training.save_only_model=true"),
+    "pretrain-continued": ("training.save_only_model=true",),
 }
 SHORT = (
     "training.max_steps=10",
