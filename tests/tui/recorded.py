@@ -70,7 +70,11 @@ def _history(
         if step % 400 == 0:
             events.append(CheckpointSaved(step=step, path="", bytes=10_000_000, seconds=0.4, is_best=step > 500))
         if step == 300:
-            events.append(ControlApplied(step=step, command="set", old=2e-4, new=1.8e-4, by="screen"))
+            events.append(
+                ControlApplied(
+                    step=step, command="set", old={"learning_rate": 2e-4}, new={"learning_rate": 1e-4}, by="screen"
+                )
+            )
     return events
 
 

@@ -312,7 +312,8 @@ class ChatScreen(WorkbenchScreen):
             self.say("ask something first")
             return
         ids = self._last.get("prompt_ids") or []
-        text = f"{self._last.get('prompt', '')}\n\n{len(ids)} tokens: {' '.join(map(str, ids))}"
+        rendered = self._last.get("rendered") or self._last.get("prompt", "")
+        text = f"{rendered}\n\n{len(ids)} tokens: {' '.join(map(str, ids))}"
         self.app.push_screen(TextScreen("The prompt as the model got it", text))
 
     def action_candidate(self, step: int) -> None:

@@ -63,9 +63,8 @@ def describe(event: Event) -> tuple[str, str, str]:
         case ControlApplied():
             if event.error:
                 return "✘", "list--bad", f"{event.command} refused: {event.error}"
-            change = f" {event.old} → {event.new}" if event.new is not None else ""
             by = f" ({event.by})" if event.by else ""
-            return "▾", "list--accent", f"{event.command}{change}{by}"
+            return "▾", "list--accent", f"{event.command}{_change(event.old, event.new)}{by}"
         case Alert():
             return "⚑", "list--bad", f"{event.message} {event.remedy}".strip()
         case RunFinished():
@@ -75,6 +74,19 @@ def describe(event: Event) -> tuple[str, str, str]:
         case RunFailed():
             return "✘", "list--bad", f"failed: {event.message or event.reason} {event.remedy}".strip()
     return "·", "", event.type
+
+
+def _change(old: object, new: object) -> str:
+    """What a command changed: " learning_rate 2e-4 → 1e-4"; empty if nothing."""
+    if isinstance(new, dict):
+        before = old if isinstance(old, dict) else {}
+        return "".join(f" {name} {_value(before.get(name))} → {_value(value)}" for name, value in new.items())
+    return "" if new is None else f" {_value(old)} → {_value(new)}"
+
+
+def _value(value: object) -> str:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return fmt.metric(float(value)) if is_number else str(value)  # type: ignore[arg-type]
 
 
 def _told(event: EvalMetrics) -> dict[str, float]:
