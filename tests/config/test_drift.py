@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from tui_trainer.config.catalogue import ALIASES, catalogue
+from tui_trainer.config.checks import Facts, check_config
 from tui_trainer.config.optimisers import BITSANDBYTES, FOLLOWS_WEIGHTS, OPTIMISERS
+from tui_trainer.config.schema import RunConfig
 from tui_trainer.config.training import RESERVED, TrainingConfig
 
 OURS = {"logging_steps"}
@@ -98,3 +100,53 @@ def test_the_memory_of_an_optimiser_is_what_it_allocates(name: str, dtype: str) 
     held = sum(each.numel() * each.element_size() for each in state) / weights.numel()
     expected = OPTIMISERS[name] * (weights.element_size() / 4 if name in FOLLOWS_WEIGHTS else 1)
     assert held == pytest.approx(expected, abs=0.06)
+
+
+REFUSED: list[dict[str, Any]] = [
+    {"eval_strategy": "steps", "save_strategy": "epoch", "load_best_model_at_end": True},
+    {"eval_strategy": "steps", "eval_steps": 10, "save_steps": 15, "load_best_model_at_end": True},
+    {"eval_strategy": "steps", "eval_steps": 0.2, "save_steps": 0.3, "load_best_model_at_end": True},
+    {"eval_strategy": "steps", "eval_steps": 0.1, "save_steps": 10, "load_best_model_at_end": True},
+    {"eval_strategy": "steps", "eval_steps": 2.5},
+    {"logging_steps": 1.5},
+    {"save_steps": 10.5},
+    {"bf16": True, "fp16": True},
+    {"bf16_full_eval": True, "fp16_full_eval": True},
+    {"lr_scheduler_type": "reduce_lr_on_plateau"},
+    {"lr_scheduler_type": "greedy"},
+    {"dataloader_prefetch_factor": 2},
+    {"optim": "adamw"},
+    {"tf32": True},
+]
+
+
+@pytest.mark.parametrize("training", REFUSED, ids=str)
+def test_what_the_library_refuses_is_found_before(training: dict[str, Any], tmp_path: Any) -> None:
+    from transformers import TrainingArguments
+
+    config = RunConfig.model_validate({"training": training | {"use_cpu": True}})
+    with pytest.raises(ValueError, match=r"\w"):
+        TrainingArguments(output_dir=str(tmp_path), **config.training.to_training_arguments())
+    keys = {f"training.{name}" for name in training}
+    found = [problem for problem in check_config(config, Facts(num_gpus=0)) if problem.severity == "error"]
+    assert [problem for problem in found if keys & {problem.key, *problem.keys}], found
+
+
+ACCEPTED: list[dict[str, Any]] = [
+    {"eval_strategy": "steps", "eval_steps": 10, "save_steps": 20, "load_best_model_at_end": True},
+    {"eval_strategy": "steps", "eval_steps": 0.1, "save_steps": 0.3, "load_best_model_at_end": True},
+    {"eval_strategy": "epoch", "save_strategy": "best", "load_best_model_at_end": True},
+    {"eval_strategy": "epoch", "lr_scheduler_type": "greedy"},
+    {"dataloader_prefetch_factor": 2, "dataloader_num_workers": 1},
+    {"bf16": True},
+]
+
+
+@pytest.mark.parametrize("training", ACCEPTED, ids=str)
+def test_what_the_library_takes_is_not_refused(training: dict[str, Any], tmp_path: Any) -> None:
+    from transformers import TrainingArguments
+
+    tree = {"training": training | {"use_cpu": True}, "data": {"path": "a", "eval_split": "test"}}
+    config = RunConfig.model_validate(tree | {"model": {"name_or_path": "b"}})
+    TrainingArguments(output_dir=str(tmp_path), **config.training.to_training_arguments())
+    assert [problem for problem in check_config(config, Facts(num_gpus=0)) if problem.severity == "error"] == []
