@@ -76,8 +76,14 @@ def test_blank_lines_marks_and_line_ends_are_no_rows(tmp_path: Path) -> None:
     assert [source.where(row) for row in range(3)] == [f"{path}:1", f"{path}:4", f"{path}:6"]
 
 
+def _read_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred bytes at a time, so that small files have many chunks."""
+    for name in ("CHUNK_BYTES", "FIRST_CHUNK_BYTES"):
+        monkeypatch.setattr(f"tui_trainer.engine.data.sources.content.{name}", 100)
+
+
 def test_rows_are_reached_over_many_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui_trainer.engine.data.sources.content.CHUNK_BYTES", 100)
+    _read_little(monkeypatch)
     text = lines().replace("\n", "\n\n")
     for name, content in (("a.jsonl", text), ("a.json", json.dumps(ROWS)), ("a.txt", text.replace("\n\n", "\n"))):
         path = tmp_path / name
@@ -319,7 +325,7 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
 
 
 def test_a_file_cut_while_it_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui_trainer.engine.data.sources.content.CHUNK_BYTES", 100)
+    _read_little(monkeypatch)
     path = tmp_path / "rows.jsonl"
     path.write_text(lines(), encoding="utf-8")
     source = opened(path)

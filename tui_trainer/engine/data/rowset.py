@@ -16,6 +16,9 @@ from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import ConfigurationError, DataError, Problem
 
 _FIRST_BATCH = 64
+_SIZED_ROWS = 16
+"""Rows of a batch whose length decides about the size of the next."""
+
 _BATCH_CHARACTERS = 16_000_000
 """Text that is tokenised at a time; bounds the memory it takes."""
 
@@ -77,7 +80,8 @@ class RowSet:
         while records := self.records(start, start + count):
             yield records
             start += len(records)
-            mean = sum(_num_characters(record.value) for record in records) / len(records)
+            sample = records[-_SIZED_ROWS:]
+            mean = sum(_num_characters(record.value) for record in sample) / len(sample)
             count = max(1, min(size, int(_BATCH_CHARACTERS / max(mean, 1))))
 
     def _part_of(self, row: int) -> int:

@@ -25,6 +25,8 @@ _CONTENT_KEYS = ("content", "value", "text")
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _WEIGHT_KEYS = ("weight", "loss_weight", "train", "training")
 _KEPT_KEYS = ("name", "tool_call_id")
+_PLAIN_KEYS = {"role", "content"}
+_PLAIN_ROLES = ("user", "assistant", "system")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _PRINTED_OBJECT = re.compile(r"""\s*(\[\s*\{\s*'|\{\s*')\w+'\s*:""")
 _THOUGHT = re.compile(r"\A\s*<think>(.*?)</think>\s*", re.DOTALL)
@@ -140,6 +142,9 @@ def _missing(value: Any) -> Code:
 
 
 def _clean(turn: Any, column: str) -> Message:
+    if isinstance(turn, dict) and turn.keys() == _PLAIN_KEYS and turn["role"] in _PLAIN_ROLES:
+        # what most messages of most datasets look like
+        return {"role": turn["role"], "content": _content_of_plain(turn["content"], turn["role"], column)}
     if not isinstance(turn, Mapping):
         raise UnusableRowError(_missing(turn), f"{column} is {kind_of(turn)}, not a message")
     role = _role(turn, column)
@@ -149,9 +154,7 @@ def _clean(turn: Any, column: str) -> Message:
     calls = _tool_calls(turn, column)
     reasoning = next((turn[key] for key in _REASONING_KEYS if turn.get(key) is not None), None)
     message: Message = {"role": role}
-    if content is None and not calls:
-        raise UnusableRowError(Code.NULL_FIELD, f"{column}.content of the {role} is null or missing")
-    message["content"] = "" if content is None else _content(content, f"{column}.content")
+    message["content"] = "" if content is None and calls else _content_of_plain(content, role, column)
     if isinstance(reasoning, str) and reasoning:
         message["reasoning_content"] = message["thinking"] = checked_text(reasoning, f"{column}.reasoning")
     if calls:
@@ -160,6 +163,12 @@ def _clean(turn: Any, column: str) -> Message:
         if isinstance(turn.get(key), str):
             message[key] = turn[key]
     return message | _weight(turn)
+
+
+def _content_of_plain(content: Any, role: str, column: str) -> str:
+    if content is None:
+        raise UnusableRowError(Code.NULL_FIELD, f"{column}.content of the {role} is null or missing")
+    return _content(content, f"{column}.content")
 
 
 def _role(turn: Mapping[str, Any], column: str) -> str:

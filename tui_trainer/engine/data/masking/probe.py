@@ -12,6 +12,8 @@ from tui_trainer.engine.data.formats.messages import Message
 from tui_trainer.engine.data.templates.chat_template import ChatTemplate, RenderError, RenderLimitError
 from tui_trainer.engine.data.tokenizer import TextTokenizer
 
+_PLAIN_KEYS = {"role", "content"}
+
 _SAID = "\U00100000said\U00100001"
 """A text no template and no data holds: private characters around it."""
 
@@ -52,6 +54,8 @@ class TemplateProfile:
         return [self._adapted(message, template) for message in messages]
 
     def _adapted(self, message: Message, template: ChatTemplate) -> Message:
+        if message.keys() == _PLAIN_KEYS and message["role"] != "developer" and not self.takes_parts:
+            return message
         adapted = {key: value for key, value in message.items() if key != "weight"}
         if adapted["role"] == "developer" and not template.knows_developer:
             adapted["role"] = "system"

@@ -19,7 +19,10 @@ from typing import IO, Any, Protocol
 from tui_trainer.errors import DataError, MachineError
 
 CHUNK_BYTES = 4 << 20
-"""Bytes read at a time; small enough for the first rows to come at once."""
+"""Bytes read at a time."""
+
+FIRST_CHUNK_BYTES = 256 << 10
+"""Bytes read first, so that the first rows come at once."""
 
 _MIN_FREE_BYTES = 1 << 30
 """Space that unpacking leaves on the disk."""
@@ -86,9 +89,12 @@ class _Plain:
             raise unreadable(path, error) from None
         self._path = path
         self._position = 0
-        self._buffer = bytearray(CHUNK_BYTES)
+        self._buffer = bytearray()
 
     def next_chunk(self) -> bytes:
+        wanted = FIRST_CHUNK_BYTES if self._position == 0 else CHUNK_BYTES
+        if len(self._buffer) != wanted:
+            self._buffer = bytearray(wanted)
         try:
             size = os.preadv(self._file.fileno(), [self._buffer], self._position)
         except OSError as error:
@@ -109,13 +115,14 @@ class _Unpacked:
         self._path = path
         self._compression = compression
         self._copy = tempfile.TemporaryFile(prefix="tui-trainer-")  # noqa: SIM115 - lives as long as this object
-        self._is_done = False
+        self._is_begun = self._is_done = False
         self.fault = ""
 
     def next_chunk(self) -> bytes:
         if self._is_done:
             return b""
-        chunk, fault = _read_up_to(self._stream, CHUNK_BYTES)
+        chunk, fault = _read_up_to(self._stream, CHUNK_BYTES if self._is_begun else FIRST_CHUNK_BYTES)
+        self._is_begun = True
         if fault:
             self.fault = f"the {self._compression} data {fault}"
         if fault or not chunk:
