@@ -19,7 +19,7 @@ _FIRST_BATCH = 64
 _SIZED_ROWS = 16
 """Rows of a batch whose length decides about the size of the next."""
 
-_BATCH_CHARACTERS = 16_000_000
+_BATCH_CHARACTERS = 4_000_000
 """Text that is tokenised at a time; bounds the memory it takes."""
 
 

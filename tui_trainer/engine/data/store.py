@@ -13,6 +13,7 @@ import fcntl
 import os
 import shutil
 import time
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -126,10 +127,10 @@ class StoreWriter:
         self._target = folder / fingerprint
         self._staging = folder / f".{fingerprint}.{os.getpid()}.tmp"
         self._dtype = np.dtype(np.uint16 if vocab_size <= _LARGEST_SMALL_ID else np.uint32)
-        self._offsets = [0]
-        self._rows: list[int] = []
-        self._lengths: list[int] = []
-        self._trained: list[int] = []
+        self._offsets = array("q", [0])
+        self._rows = array("q")
+        self._lengths = array("q")
+        self._trained = array("q")
 
     def __enter__(self) -> StoreWriter:
         try:
@@ -183,7 +184,7 @@ class StoreWriter:
             self._ids.close()
             self._mask.close()
             for name, values in arrays.items():
-                np.save(self._staging / f"{name}.npy", np.array(values, dtype=np.int64))
+                np.save(self._staging / f"{name}.npy", np.frombuffer(values, dtype=np.int64))
             np.savez(self._staging / "problems.npz", **problem_rows)  # type: ignore[arg-type]
             counts = {"num_rows": len(self._lengths), "num_examples": len(self._rows), "num_tokens": self._offsets[-1]}
             write_json(self._staging / _META, {"dtype": self._dtype.name, **counts, **meta})

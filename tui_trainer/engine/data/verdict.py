@@ -32,7 +32,8 @@ class Tally:
         self._data = data
         self._rows: dict[Code, array[int]] = {}
         self._first: dict[Code, tuple[int, str]] = {}
-        self._seen: set[int] = set()
+        self._hashes = array("Q")
+        self._hashed_rows = array("q")
         self._last_row = -1
         self._last_usable = -1
         self.num_rows = 0
@@ -55,12 +56,13 @@ class Tally:
                     self._last_usable = example.row
                 self._num_tokens += example.num_tokens
                 self._num_trained += example.num_trained
-                self._look_for_double(example)
+                self._hashes.append(xxhash.xxh3_64_intdigest(array("I", example.input_ids).tobytes()))
+                self._hashed_rows.append(example.row)
             for problem in example.problems:
                 self._count(example.row, problem)
 
     def problem_rows(self) -> dict[str, np.ndarray]:
-        """For each problem code, all rows that have it."""
+        """For each problem code, all rows that have it; of doubles only after `result`."""
         return {code.value: np.frombuffer(rows, dtype=np.int64) for code, rows in self._rows.items()}
 
     def result(self, where: Callable[[int], str], also: Sequence[RowProblem] = ()) -> dict[str, Any]:
@@ -70,6 +72,8 @@ class Tally:
             where: says where a row stands.
             also: problems of all rows together.
         """
+        if Code.DUPLICATE not in self._rows:
+            self._count_doubles()
         reason = self._blocking_reason()
         problems = [self._problem(code, where) for code in sorted(self._rows, key=_order)]
         problems += [problem_of_all(problem, self.num_usable) for problem in also]
@@ -83,11 +87,14 @@ class Tally:
             "problems": problems,
         }
 
-    def _look_for_double(self, example: Example) -> None:
-        key = xxhash.xxh3_64_intdigest(array("I", example.input_ids).tobytes())
-        if key in self._seen:
-            self._count(example.row, RowProblem(Code.DUPLICATE, "repeats an earlier row"))
-        self._seen.add(key)
+    def _count_doubles(self) -> None:
+        """Find the examples whose tokens came before; done once, when all are there."""
+        hashes = np.frombuffer(self._hashes, dtype=np.uint64)
+        order = np.argsort(hashes, kind="stable")
+        is_double = np.append(False, hashes[order[1:]] == hashes[order[:-1]]) if len(order) else np.zeros(0, dtype=bool)
+        rows = np.frombuffer(self._hashed_rows, dtype=np.int64)
+        for row in np.unique(rows[order[is_double]]).tolist():
+            self._count(row, RowProblem(Code.DUPLICATE, "has the tokens of an earlier row"))
 
     def _count(self, row: int, problem: RowProblem) -> None:
         rows = self._rows.setdefault(problem.code, array("q"))

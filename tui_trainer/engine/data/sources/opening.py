@@ -88,21 +88,20 @@ def _open_shards(folder: Path, split: str, files: list[Path]) -> RowSource:
     sources = [open_file(recognise(file)) for file in files]
     if len(sources) == 1:
         return sources[0]
-    columns = [set(source.features) for source in sources]
-    shared = set.intersection(*columns)
-    for source, own in zip(sources, columns, strict=True):
-        if own and not shared:
-            raise DataError(
-                f"the files of the split {split} share no column: {sources[0].name} has {_names(columns[0])}, "
-                f"{source.name} has {_names(own)}",
-                where=str(folder),
-                remedy="Name one of the files, or set data.data_files.",
-            )
+    first, *others = sources
+    stranger = next((source for source in others if not set(source.features) & set(first.features)), None)
+    if first.features and stranger is not None and stranger.features:
+        raise DataError(
+            f"the files of the split {split} share no column: {Path(first.name).name} has {_columns(first)}, "
+            f"{Path(stranger.name).name} has {_columns(stranger)}",
+            where=str(folder),
+            remedy="Name one of the files, or set data.data_files.",
+        )
     return Joined(sources, f"{folder}/{split}")
 
 
-def _names(columns: set[str]) -> str:
-    return ", ".join(sorted(columns)[:6]) or "none"
+def _columns(source: RowSource) -> str:
+    return ", ".join(list(source.features)[:6])
 
 
 def open_file(file: DataFile) -> RowSource:
