@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import threading
 from collections.abc import Callable
@@ -245,3 +246,53 @@ def test_arrays_of_an_example_are_those_of_the_store(write_rows: Write) -> None:
         for name, values in example_arrays(example).items():
             assert values.dtype == data.train[index][name].dtype == np.int64
             assert np.array_equal(values, data.train[index][name])
+
+
+def test_several_processes_make_what_one_makes(write_rows: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[Any] = [{"messages": said(f"q{n}", "a" * (n % 50), "r", "b")} for n in range(1500)]
+    rows[700] = {"messages": [{"role": "wizard", "content": "x"}]}
+    path = write_rows(rows)
+    with path.open("a") as file:
+        file.write("broken\n")
+    alone = prepared(path, max_length=80, num_proc=1)
+    monkeypatch.setenv("TUI_TRAINER_HOME", f"{path.parent}/other")
+    together = prepared(path, max_length=80, num_proc=2)
+    assert together.summary == alone.summary
+    assert len(together.train) == len(alone.train) > 1000
+    for index in range(len(alone.train)):
+        for name, values in alone.train[index].items():
+            assert np.array_equal(values, together.train[index][name])
+
+
+def test_a_cancelled_crew_leaves_no_process(write_rows: Write) -> None:
+    from tui_trainer.engine.data import crew
+
+    path = write_rows(rows_of(5000))
+    started: list[Any] = []
+    member = crew._Member
+
+    def start(line: bytes) -> Any:
+        started.append(member(line))
+        return started[-1]
+
+    def report(task: str, done: int | None, total: int | None) -> None:
+        if done:
+            raise CancelledError("cancelled")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crew, "_Member", start)
+        with pytest.raises(CancelledError):
+            prepare_data(run_config(path, data={"num_proc": 2}), bytes_tokenizer(), report)
+    assert [one._process.poll() is not None for one in started] == [True, True]
+
+
+def test_crews_are_for_large_sets_on_many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tui_trainer.engine.data import crew
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(32)), raising=False)
+    assert crew.crew_size(None, 1000) == 1
+    assert crew.crew_size(None, 100_000) == 5
+    assert crew.crew_size(None, 10_000_000) == 16
+    assert crew.crew_size(3, 10) == 3
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    assert crew.crew_size(None, 10_000_000) == 1

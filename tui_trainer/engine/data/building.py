@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from tui_trainer.config.data import DataConfig
+from tui_trainer.engine.data.crew import Job, crew_examples, crew_size
+from tui_trainer.engine.data.example import Example
 from tui_trainer.engine.data.pipeline import BATCH_ROWS, DataPipeline
 from tui_trainer.engine.data.rowset import RowSet
 from tui_trainer.engine.data.store import ExampleStore, StoreWriter, building, find_store
@@ -19,7 +21,7 @@ PART_ROWS = "part_rows"
 def build_store(
     rows: RowSet,
     pipeline: DataPipeline,
-    data: DataConfig,
+    job: Job,
     fingerprint: str,
     folder: Path,
     report: Report = ignore_report,
@@ -29,7 +31,7 @@ def build_store(
     Args:
         rows: the rows.
         pipeline: turns them into examples.
-        data: the section `[data]`.
+        job: the same as said to the processes of a crew, if one is worth it.
         fingerprint: the store's name.
         folder: the folder of all stores.
         report: told how many rows are done; what it raises ends the building.
@@ -43,19 +45,26 @@ def build_store(
         return store
     report("waiting for the data", None, None)
     with building(folder, fingerprint):
-        return find_store(folder, fingerprint) or _built(rows, pipeline, data, fingerprint, folder, report)
+        return find_store(folder, fingerprint) or _built(rows, pipeline, job, fingerprint, folder, report)
 
 
 def _built(
-    rows: RowSet, pipeline: DataPipeline, data: DataConfig, fingerprint: str, folder: Path, report: Report
+    rows: RowSet, pipeline: DataPipeline, job: Job, fingerprint: str, folder: Path, report: Report
 ) -> ExampleStore:
-    tally = Tally(data)
+    tally = Tally(job.config.data)
     with StoreWriter(folder, fingerprint, pipeline.tokenizer.num_ids) as writer:
         report("tokenising", 0, rows.num_rows)
-        for records in rows.batches(BATCH_ROWS):
-            examples = pipeline.examples(records)
+        for examples in _examples(rows, pipeline, job, fingerprint):
             writer.add(examples)
             tally.add(examples)
             report("tokenising", tally.num_rows, rows.num_rows)
         meta = {VERDICT: tally.result(rows.where), PART_ROWS: [part.source.count() for part in rows.parts]}
         return writer.publish(meta, tally.problem_rows())
+
+
+def _examples(rows: RowSet, pipeline: DataPipeline, job: Job, fingerprint: str) -> Iterator[list[Example]]:
+    size = crew_size(job.config.data.num_proc, rows.num_rows) if rows.is_local else 1
+    if size > 1:
+        yield from crew_examples(job, rows, fingerprint, size)
+    else:
+        yield from map(pipeline.examples, rows.batches(BATCH_ROWS))

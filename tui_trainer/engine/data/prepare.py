@@ -6,7 +6,7 @@ Every rank calls `prepare_data`; one of them does the work while the others wait
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.data.building import PART_ROWS, VERDICT, build_store
 from tui_trainer.engine.data.collate import PackedCollator, PaddedCollator, Padding
+from tui_trainer.engine.data.crew import Job
 from tui_trainer.engine.data.dataset import Examples, PackedExamples
 from tui_trainer.engine.data.fingerprint import fingerprint_of
 from tui_trainer.engine.data.pipeline import DataPipeline
@@ -95,8 +96,10 @@ def prepare_data(
     opened = open_data(data, config.stage, report=report)
     pipeline = pipeline_for(config, text_tokenizer, opened, stop_token_ids)
     folder = stores_dir(data.cache_dir)
-    store = _store(opened.train, pipeline, config, folder, report)
-    eval_store = _store(opened.evaluation, pipeline, config, folder, report) if opened.evaluation else None
+    job = Job(config, text_tokenizer.state)
+    store = _store(opened.train, pipeline, job, folder, report)
+    eval_job = replace(job, is_evaluation=True)
+    eval_store = _store(opened.evaluation, pipeline, eval_job, folder, report) if opened.evaluation else None
     selection = select(config, opened.train.parts, store)
     train = Examples(store, selection.train)
     if len(train) == 0:
@@ -141,8 +144,8 @@ def fingerprint_for(rows: RowSet, pipeline: DataPipeline, config: RunConfig) -> 
     return fingerprint_of(rows, config.data, config.stage, pipeline.tokenizer, pipeline.template)
 
 
-def _store(rows: RowSet, pipeline: DataPipeline, config: RunConfig, folder: Path, report: Report) -> ExampleStore:
-    store = build_store(rows, pipeline, config.data, fingerprint_for(rows, pipeline, config), folder, report)
+def _store(rows: RowSet, pipeline: DataPipeline, job: Job, folder: Path, report: Report) -> ExampleStore:
+    store = build_store(rows, pipeline, job, fingerprint_for(rows, pipeline, job.config), folder, report)
     verdict = store.meta[VERDICT]
     if verdict["blocks_launch"]:
         worst = next((problem["message"] for problem in verdict["problems"]), "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,14 @@ class Part:
         source: the rows.
         spec: their format.
         weight: how often its rows are used for training.
+        is_local: whether it lies in files of this machine.
     """
 
     number: int
     source: RowSource
     spec: FormatSpec
     weight: float = 1.0
+    is_local: bool = True
 
 
 class RowSet:
@@ -51,6 +53,11 @@ class RowSet:
     def num_rows(self) -> int | None:
         """Number of rows; None until they have been counted."""
         return self._joined.num_rows
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all parts are files of this machine, which other processes can open as well."""
+        return all(part.is_local for part in self.parts)
 
     @property
     def features(self) -> dict[str, str]:
@@ -141,7 +148,8 @@ def open_data(data: DataConfig, stage: str, *, split: str | None = None, report:
         dataset = open_dataset(fields, cache_dir=data.cache_dir, num_proc=data.num_proc, report=report)
         datasets.append(dataset)
         rows = select_split(dataset.splits, split or _split_wanted(dataset, fields), dataset.path)
-        parts.append(_part(len(parts), _limited(rows, data), fields, data, stage))
+        part = _part(len(parts), _limited(rows, data), fields, data, stage)
+        parts.append(replace(part, is_local=dataset.is_local))
     evaluation = _evaluation(data, datasets, parts, stage, report) if split is None else []
     specs = [part.spec for part in (*parts, *evaluation)]
     return OpenedData(datasets, RowSet(parts), RowSet(evaluation) if evaluation else None, specs)
@@ -189,7 +197,8 @@ def _evaluation(
     for dataset, fields in zip(datasets, sources_of(data), strict=True):
         if has_split(dataset.splits, wanted):
             rows = select_split(dataset.splits, wanted, dataset.path, "data.eval_split")
-            found.append(_part(len(parts) + len(found), rows, fields, data, stage))
+            part = _part(len(parts) + len(found), rows, fields, data, stage)
+            found.append(replace(part, is_local=dataset.is_local))
     if found:
         return found
     if not wanted.startswith(DEMO_PREFIX) and not Path(wanted).expanduser().exists():

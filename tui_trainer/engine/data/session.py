@@ -14,6 +14,7 @@ from typing import Any
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.data.building import VERDICT, build_store
 from tui_trainer.engine.data.collate import Padding, packed_batch, padded_batch
+from tui_trainer.engine.data.crew import Job
 from tui_trainer.engine.data.example import Example, example_arrays
 from tui_trainer.engine.data.generation import configured_stops
 from tui_trainer.engine.data.packing import pack, packed_row
@@ -216,7 +217,8 @@ class DataSession:
     def _store(self, report: Report) -> ExampleStore:
         if self._judged is None:
             folder = stores_dir(self.config.data.cache_dir)
-            self._judged = build_store(self.rows, self.pipeline(), self.config.data, self.fingerprint, folder, report)
+            job = Job(self.config, self.pipeline().tokenizer.state, self.split)
+            self._judged = build_store(self.rows, self.pipeline(), job, self.fingerprint, folder, report)
         return self._judged
 
     def _known_store(self) -> ExampleStore | None:

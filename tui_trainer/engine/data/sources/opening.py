@@ -26,10 +26,12 @@ class Dataset:
     Attributes:
         path: what the user called it.
         splits: name to rows.
+        is_local: whether it lies in files of this machine.
     """
 
     path: str
     splits: dict[str, RowSource]
+    is_local: bool = True
 
 
 def open_dataset(
@@ -66,7 +68,7 @@ def open_dataset(
     report(f"asking the hub for {fields.path}", None, None)
     from tui_trainer.engine.data.sources.hub import load_from_hub
 
-    return Dataset(fields.path, load_from_hub(fields, cache_dir, num_proc))
+    return Dataset(fields.path, load_from_hub(fields, cache_dir, num_proc), is_local=False)
 
 
 def _demo_path(reference: str) -> Path:
