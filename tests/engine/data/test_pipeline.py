@@ -117,6 +117,16 @@ def test_the_system_message_of_the_configuration(lab: Lab) -> None:
     assert "Be kind." not in own.text
 
 
+def test_the_system_message_of_a_pair_without_template(lab: Lab) -> None:
+    plain, own = lab.examples(
+        [{"prompt": "q", "completion": "a"}, {"prompt": "q", "completion": "a", "system": "own"}],
+        None,
+        system="Be kind.",
+    )
+    assert plain.text == "Be kind.\n\nqa"
+    assert own.text == "own\n\nqa"
+
+
 def test_tokenised_rows(lab: Lab) -> None:
     ids = lab.tokenizer.encode("first reply second reply")
     labels = [-100, *ids[1:-1], -100]

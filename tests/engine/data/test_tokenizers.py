@@ -11,8 +11,8 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tui_trainer.config.model import ModelConfig
-from tui_trainer.engine.data.tokenizer import TextTokenizer
-from tui_trainer.engine.data.tokenizer_cache import text_tokenizer
+from tui_trainer.engine.data.tokenizer import TextTokenizer, state_of
+from tui_trainer.engine.data.tokenizer_cache import bytes_state, text_tokenizer
 from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
 from tui_trainer.errors import ConfigurationError, DataError
 
@@ -69,13 +69,36 @@ def test_what_is_kept_equals_what_was_loaded(merging_tokenizer: PreTrainedTokeni
     assert text_tokenizer(config).state.chat_template == "changed"
 
 
-def test_a_broken_copy_is_made_anew() -> None:
-    config = ModelConfig(tokenizer_name_or_path="builtin:bytes")
+def test_the_tokenizer_of_bytes_needs_no_loading() -> None:
+    assert bytes_state() == state_of(bytes_tokenizer(), "builtin:bytes")
+
+
+def test_a_broken_copy_is_made_anew(tmp_path: Path) -> None:
+    bytes_tokenizer().save_pretrained(tmp_path)
+    config = ModelConfig(tokenizer_name_or_path=str(tmp_path))
     before = text_tokenizer(config)
     (kept,) = (Path(os.environ["TUI_TRAINER_HOME"]) / "cache" / "tokenizers").glob("*.json")
-    for broken in ("{}", "no json", '{"backend": "{}"}'):
+    for broken in ("no json", '{"backend": "{}"}'):
         kept.write_text(broken)
         assert text_tokenizer(config).state == before.state
+
+
+def test_errors_of_the_loading_process_arrive(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("broken")
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(DataError, match="the tokenizer cannot be loaded"):
+        text_tokenizer(ModelConfig(tokenizer_name_or_path=str(tmp_path)))
+
+
+def test_loading_a_tokenizer_leaves_no_torch_behind(tmp_path: Path) -> None:
+    bytes_tokenizer().save_pretrained(tmp_path)
+    code = (
+        "import sys\nfrom tui_trainer.config.model import ModelConfig\n"
+        "from tui_trainer.engine.data.tokenizer_cache import text_tokenizer\n"
+        "text_tokenizer(ModelConfig(tokenizer_name_or_path=sys.argv[1]))\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=120)
 
 
 def test_pad_tokens(merging: TextTokenizer) -> None:
@@ -109,9 +132,8 @@ if sys.argv[2] == "tokens":
 """
 
 
-def test_rows_load_nothing_heavy_and_neither_do_tokens_the_second_time(tmp_path: Path) -> None:
+def test_neither_rows_nor_tokens_load_anything_heavy(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"input": "q", "output": "a"}\n')
     subprocess.run([sys.executable, "-c", LIGHT, str(path), "rows"], check=True, timeout=120)
-    text_tokenizer(ModelConfig(tokenizer_name_or_path="builtin:bytes"))
     subprocess.run([sys.executable, "-c", LIGHT, str(path), "tokens"], check=True, timeout=120)

@@ -119,7 +119,7 @@ class Drafter:
         try:
             meaning = self._meaning(record)
             if isinstance(meaning, Pair) and self._finder is None:
-                prompt = _plain_prompt(meaning)
+                prompt = self._plain_prompt(meaning)
                 ids = self._tokenizer.encode(prompt, add_special_tokens=self._data.add_special_tokens)
                 return Question(ids, meaning.prompt, [], meaning.completion)
             chat = meaning.as_chat() if isinstance(meaning, Pair) else meaning
@@ -190,13 +190,17 @@ class Drafter:
         if not pair.completion.strip():
             raise UnusableRowError(Code.EMPTY_ANSWER, "the completion is empty")
         example.has_prompt = True
-        prompt = _plain_prompt(pair)
+        prompt = self._plain_prompt(pair)
         return Draft(
             example,
             prompt + pair.completion,
             answer_start=len(prompt),
             with_special_tokens=self._data.add_special_tokens,
         )
+
+    def _plain_prompt(self, pair: Pair) -> str:
+        system = pair.system or self._data.system
+        return f"{system}\n\n{pair.prompt}" if system else pair.prompt
 
     def _take_tokens(self, example: Example, tokens: Tokens) -> None:
         largest = max(tokens.input_ids, default=0)
@@ -238,10 +242,6 @@ class Drafter:
             raise UnusableRowError(Code.NO_TRAINED_TOKENS, "the assistant says nothing in it")
         if chat.tools and self._finder and not self._finder.template.knows_tools:
             example.problems.append(RowProblem(Code.TEMPLATE_NO_TOOLS, "the template does not know tools"))
-
-
-def _plain_prompt(pair: Pair) -> str:
-    return f"{pair.system}\n\n{pair.prompt}" if pair.system else pair.prompt
 
 
 def _stretches(flags: Sequence[bool]) -> list[tuple[int, int]]:

@@ -6,8 +6,12 @@ is an ordinary fast tokenizer: it saves beside a model and loads again like any 
 
 from __future__ import annotations
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from typing import TYPE_CHECKING
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 BYTES_REFERENCE = "builtin:bytes"
 
@@ -16,7 +20,7 @@ TURN_START = "<|im_start|>"
 TURN_END = "<|im_end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, TURN_START, TURN_END)
 
-_CHAT_TEMPLATE = (
+CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}"
@@ -24,22 +28,31 @@ _CHAT_TEMPLATE = (
 )
 
 
-def bytes_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of 259 tokens: ids 0 to 255 are the bytes, then end of text, start of turn, end of turn.
-
-    Its chat template is ChatML. Padding is end of text, which no turn ends with.
-    """
+def bytes_backend() -> Tokenizer:
+    """The Rust tokenizer behind `bytes_tokenizer`, for those who do without transformers; both give the same ids."""
     vocabulary = {character: byte for byte, character in enumerate(_byte_alphabet())}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+    # transformers puts this one in place of none; with it the two are the same document
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
+    return tokenizer
+
+
+def bytes_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of 259 tokens: ids 0 to 255 are the bytes, then end of text, start of turn, end of turn.
+
+    Its chat template is ChatML. Padding is end of text, which no turn ends with.
+    """
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer,
+        tokenizer_object=bytes_backend(),
         eos_token=TURN_END,
         pad_token=END_OF_TEXT,
         extra_special_tokens=[TURN_START],
-        chat_template=_CHAT_TEMPLATE,
+        chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
         padding_side="right",
     )

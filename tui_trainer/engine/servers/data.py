@@ -7,6 +7,7 @@ loaded for rows; for tokens only if the tokenizer is new.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -61,8 +62,8 @@ class DataServer:
 
         def task(report: Report) -> dict[str, Any]:
             session = self._session(params, report, is_new=True)
-            self._count(session)
-            return session.info()
+            counted = self._count(session)
+            return {**session.info(), "num_rows_at_least": counted}
 
         return (yield from with_progress(task, cancellation))
 
@@ -154,25 +155,32 @@ class DataServer:
                 session = self._sessions.get(_key(params, split))
             return session
 
-    def _count(self, session: DataSession) -> None:
-        """Count the rows in the background, and wait for that a moment."""
+    def _count(self, session: DataSession) -> int:
+        """Count the rows in the background, and wait for that a moment; returns how many there are at least."""
+        counter = _Counter(session)
         if session.rows.num_rows is None:
-            thread = threading.Thread(target=_count_quietly, args=(session,), daemon=True)
-            thread.start()
-            thread.join(_COUNT_SECONDS)
+            counter.start()
+            counter.join(_COUNT_SECONDS)
+        return session.rows.num_rows or counter.count
 
 
-def _count_quietly(session: DataSession) -> None:
-    # an error is met again, and told, by whoever reads the rows
-    try:
-        session.count(_give_way)
-    except Exception:
-        return
+class _Counter(threading.Thread):
+    """Counts the rows of a session while others read them."""
 
+    def __init__(self, session: DataSession) -> None:
+        super().__init__(daemon=True)
+        self._session = session
+        self.count = 0
 
-def _give_way(count: int) -> None:  # noqa: ARG001 - a heartbeat gets the count
-    """Let the other threads run: requests go before counting."""
-    time.sleep(0)
+    def run(self) -> None:
+        # an error is met again, and told, by whoever reads the rows
+        with contextlib.suppress(Exception):
+            self._session.count(self._on_rows)
+
+    def _on_rows(self, count: int) -> None:
+        self.count = count
+        # the other threads go first
+        time.sleep(0)
 
 
 def _config(params: Mapping[str, Any]) -> RunConfig:
