@@ -46,6 +46,17 @@ def test_ids_and_texts_equal_transformers(merging_tokenizer: PreTrainedTokenizer
     assert light.num_ids == len(merging_tokenizer)
 
 
+def test_texts_of_tokens_are_together_the_text(merging: TextTokenizer) -> None:
+    for text in (*TEXTS, "静夜思 床前明月光 👩‍👩‍👧 x"):
+        ids = merging.encode(text)
+        texts = merging.token_texts(ids)
+        assert len(texts) == len(ids)
+        assert "".join(texts) == text
+        assert "\ufffd" not in "".join(texts)
+    half = merging.encode("静")[:1]
+    assert merging.token_texts(half) == ["\ufffd"]
+
+
 def test_truncation_and_padding_of_the_original_do_not_matter() -> None:
     tokenizer = bytes_tokenizer()
     tokenizer(["a", "longer"], padding=True, truncation=True, max_length=3)

@@ -66,7 +66,7 @@ def sample_document(session: DataSession, row: int) -> dict[str, Any]:
     return {
         **row_document(example),
         "position_ids": list(range(example.num_tokens)),
-        "tokens": [tokenizer.token_text(token) for token in example.input_ids],
+        "tokens": tokenizer.token_texts(example.input_ids),
         "special_ids": sorted(added.intersection(example.input_ids)),
         "raw": raw_text(record),
         "where": record.where,

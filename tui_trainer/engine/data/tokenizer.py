@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _CACHE_SIZE = 4096
+_UNKNOWN = "\ufffd"
+_MAX_SPREAD = 6
+"""Tokens over which one character is spread at most."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,26 @@ class TextTokenizer:
             if len(self._texts) > _CACHE_SIZE:
                 self._texts.clear()
         return text
+
+    def token_texts(self, ids: Sequence[int]) -> list[str]:
+        """The text of each id of a sequence; together they are the text of the whole.
+
+        A character that is spread over several tokens stands at the first of them, the others are empty.
+        """
+        texts = [self.token_text(index) for index in ids]
+        start = 0
+        while start < len(texts):
+            size = 1
+            if _UNKNOWN in texts[start]:
+                whole = next((n for n in range(2, _MAX_SPREAD + 1) if self._is_whole(ids[start : start + n], n)), 1)
+                if whole > 1:
+                    texts[start : start + whole] = [self.decode(ids[start : start + whole]), *[""] * (whole - 1)]
+                    size = whole
+            start += size
+        return texts
+
+    def _is_whole(self, ids: Sequence[int], size: int) -> bool:
+        return len(ids) == size and _UNKNOWN not in self.decode(ids)
 
     def token_id(self, token: str) -> int | None:
         """The id of a token, None if the vocabulary has no such token."""
