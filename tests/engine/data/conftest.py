@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from tests.engine.data.helpers import Lab
 from tui_trainer.engine.data.tokenizer import TextTokenizer
 from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
+from tui_trainer.engine.models.locate import locate_model
 
 SPECIAL = (
     "<s>",
@@ -81,3 +82,9 @@ def write_rows(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder() -> Path:
+    """The demo model; fetched and converted at the first use on a machine."""
+    return locate_model("demo:smollm2").path

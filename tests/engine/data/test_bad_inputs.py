@@ -144,6 +144,7 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "broken arrow": ("a.arrow", b"ARROW1\x00\x00" + bytes(100), "is broken arrow data"),
     "foreign kind": ("a.bin", b"\x00\x01\x02 something", "of no kind that can be read"),
     "one broken value": ("a.json", b'{"data": [{"a": 1}, ', "is not JSON"),
+    "script": ("a.py", b"raise SystemExit", "is a Python script"),
     "scalar": ("a.json", b"5", "does not begin like JSON"),
     "deep": ("a.json", b'{"data": ' + b"[" * 100_000, "nested too deeply"),
 }

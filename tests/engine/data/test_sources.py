@@ -305,6 +305,19 @@ def test_slices(tmp_path: Path, wanted: str, expected: list[int]) -> None:
         assert source.where(len(expected) - 1) == f"{path}:{expected[-1] + 1}"
 
 
+def test_a_slice_reads_no_further_than_it_reaches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _read_little(monkeypatch)
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(lines() for _ in range(100)), encoding="utf-8")
+    splits = dataset(path)
+    source = select_split(splits, "train[2:500]", "rows")
+    assert source.rows(0, 3) == ROWS[2:5]
+    assert source.count() == 498
+    assert source.num_rows == 498
+    assert splits["train"].num_rows is None
+    assert select_split(splits, "train[4990:9000]", "rows").count() == 10
+
+
 def test_wrong_splits_name_the_right_ones(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(lines(), encoding="utf-8")

@@ -160,6 +160,8 @@ def _wide_without_mark(head: bytes) -> str:
 
 def _kind(path: Path, head: bytes) -> FileKind:
     promised = kind_by_name(path.name)
+    if path.suffix == ".py":
+        raise DataError("is a Python script, and loading scripts are never run", where=str(path), remedy=_PICKLE_REMEDY)
     if head.startswith(b"PAR1"):
         return "parquet"
     if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):

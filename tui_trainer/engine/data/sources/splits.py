@@ -94,37 +94,59 @@ class Slice:
 
     @property
     def num_rows(self) -> int | None:
-        """Number of rows; None until the whole has been counted."""
-        bounds = self._bounds()
-        return None if bounds is None else bounds[1] - bounds[0]
+        """Number of rows; None until they have been counted."""
+        return None if self._range is None and self._find_range() is None else self._size
 
     def count(self, heartbeat: Heartbeat = no_heartbeat) -> int:
-        """Count the rows."""
-        self._source.count(heartbeat)
-        return self.num_rows or 0
+        """Count the rows, no further than the slice reaches."""
+        if self._range is None:
+            last = _plain(self._stop)
+            # a row at its end says that the slice is whole
+            if _plain(self._start or "0") is not None and last and self._source.rows(last - 1, last):
+                self._range = min(_plain(self._start or "0") or 0, last), last
+            else:
+                self._source.count(heartbeat)
+                self._find_range()
+        return self._size
 
     def where(self, row: int) -> str:
         """Where a row stands."""
-        bounds = self._bounds()
-        return self._source.where(row + bounds[0] if bounds else row)
+        return self._source.where(row + self._first())
 
     def rows(self, start: int, stop: int) -> Sequence[Row | BadRow]:
         """The rows from `start` up to `stop`."""
-        bounds = self._bounds()
-        if bounds is None:
-            self._source.count()
-            bounds = self._bounds() or (0, 0)
-        first, last = bounds
-        return self._source.rows(min(first + start, last), min(first + stop, last)) if first + start < last else []
+        first, last = self._first(), _plain(self._stop)
+        if self._range is None and self._stop and last is None:
+            self.count()
+        if self._range is not None:
+            last = self._range[1]
+        end = first + stop if last is None else min(first + stop, last)
+        return self._source.rows(first + start, end) if first + start < end else []
 
-    def _bounds(self) -> tuple[int, int] | None:
+    @property
+    def _size(self) -> int:
+        return self._range[1] - self._range[0] if self._range else 0
+
+    def _first(self) -> int:
+        """The first row; needs no counting unless the slice begins at a share or from the end."""
         if self._range is None:
-            total = self._source.num_rows
-            if total is None:
-                return None
+            first = _plain(self._start or "0")
+            if first is not None:
+                return first
+            self.count()
+        return self._range[0] if self._range else 0
+
+    def _find_range(self) -> tuple[int, int] | None:
+        total = self._source.num_rows
+        if total is not None:
             first = _position(self._start, total, 0)
             self._range = first, max(_position(self._stop, total, total), first)
         return self._range
+
+
+def _plain(text: str) -> int | None:
+    """A bound that is a row number counted from the begin; None for shares, and for numbers from the end."""
+    return int(text) if text.isdecimal() else None
 
 
 def _position(text: str, total: int, default: int) -> int:

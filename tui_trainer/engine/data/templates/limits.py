@@ -25,6 +25,7 @@ RENDER_BYTES = 2 << 30
 """Memory one rendering may take, beyond what the process has."""
 
 _POLL_SECONDS = 0.1
+_HAS_THREAD_CLOCKS = hasattr(time, "pthread_getcpuclockid")
 _STATM = Path("/proc/self/statm")
 _FIELD_DATA = 5
 
@@ -39,13 +40,20 @@ class _Slot:
 
     Attributes:
         thread: its identifier.
-        deadline: when its present rendering has to be done; infinite while it does something else.
+        clock: the clock of the CPU time it uses, so that a busy machine does not end what is in order.
+        deadline: when its present rendering has to be done, by that clock; infinite while it does something else.
         is_fired: it was interrupted for the present rendering.
     """
 
     thread: int
+    clock: int
     deadline: float = math.inf
     is_fired: bool = False
+
+    @property
+    def now(self) -> float:
+        """Seconds on its clock."""
+        return time.clock_gettime(self.clock)
 
 
 class _Watchdog:
@@ -59,7 +67,8 @@ class _Watchdog:
 
     def add(self) -> _Slot:
         """Watch the calling thread."""
-        slot = _Slot(threading.get_ident())
+        thread = threading.get_ident()
+        slot = _Slot(thread, time.pthread_getcpuclockid(thread) if _HAS_THREAD_CLOCKS else time.CLOCK_MONOTONIC)
         with self._lock:
             self._slots[id(slot)] = slot
             if self._thread is None or not self._thread.is_alive():
@@ -86,10 +95,9 @@ class _Watchdog:
         while True:
             self._wake.wait()
             time.sleep(_POLL_SECONDS)
-            now = time.monotonic()
             with self._lock:
                 for slot in self._slots.values():
-                    if now > slot.deadline and not slot.is_fired:
+                    if slot.deadline < math.inf and slot.now > slot.deadline and not slot.is_fired:
                         slot.is_fired = True
                         exception = ctypes.py_object(TemplateTimeoutError)
                         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(slot.thread), exception)
@@ -124,7 +132,7 @@ def limited() -> Iterator[None]:
     """
     with watched():
         slot: _Slot = _current.slot
-        slot.deadline = time.monotonic() + RENDER_SECONDS
+        slot.deadline = slot.now + RENDER_SECONDS
         try:
             yield
         finally:
