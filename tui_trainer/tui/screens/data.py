@@ -19,6 +19,7 @@ from tui_trainer.tui import format as fmt
 from tui_trainer.tui.feeds.dataset import DatasetState
 from tui_trainer.tui.recent import SAMPLES, recent_sources, remember_source
 from tui_trainer.tui.screens.editing import EditingScreen, draft_field
+from tui_trainer.tui.verdict_words import found_lines, verdict_line, verdict_text
 from tui_trainer.tui.widgets.ask import AskText, Pick
 from tui_trainer.tui.widgets.cursor_list import CursorList, Heading
 from tui_trainer.tui.widgets.field_list import FieldList
@@ -80,6 +81,7 @@ class DataScreen(EditingScreen):
             "N", "change(-1)", "Mask back", show=False, id="data-previous-change", tooltip="Previous change of the mask"
         ),
         Binding("e", "problem", "Problem", id="data-problem", tooltip="Next row with a problem"),
+        Binding("i", "verdict", "Verdict", id="data-verdict", tooltip="All that is wrong with the set, and what to do"),
         Binding("r", "record", "Record", id="data-record", tooltip="The record as it stands in the file"),
         Binding("t", "edit('data.template')", "Template", show=False, id="data-template", tooltip="Another template"),
         Binding("m", "edit('model.name_or_path')", "Model", show=False, id="data-model", tooltip="Another model"),
@@ -170,6 +172,8 @@ class DataScreen(EditingScreen):
             table.open((), 0)
             self.query_one(SampleView).show(None)
             return
+        if (path := self.session.draft.config.data.path) is not None:
+            remember_source(path)
         names = list(self._split_info(state).get("features") or {})
         table.open(names, state.num_rows or 0)
         self.query_one("#rows-pane Heading").refresh()
@@ -294,7 +298,6 @@ class DataScreen(EditingScreen):
 
     def _open(self, source: str) -> None:
         """Open a source; what was said of the former one's columns and splits does not hold for it."""
-        remember_source(source)
         draft = self.session.draft
         reset: dict[str, Any] = {"data.format": "auto", "data.columns": {}, "data.split": "train", "data.name": None}
         draft.set_many({"data.path": source.strip(), **reset})
@@ -346,48 +349,18 @@ class DataScreen(EditingScreen):
         table = self.query_one(RowTable)
         table.move_cursor(next((row for row in rows if row > table.cursor), rows[0]))
 
+    def action_verdict(self) -> None:
+        """Show the whole verdict."""
+        from tui_trainer.tui.screens.text import TextScreen
+
+        verdict = self.session.dataset.state.verdict
+        if verdict is None:
+            self.say("the whole set is not judged yet")
+            return
+        self.app.push_screen(TextScreen("Verdict on the whole set", verdict_text(verdict)))
+
     def action_copy(self) -> None:
         """Copy to the terminal's clipboard (OSC 52)."""
         text = self.query_one(SampleView).text_to_copy()
         self.app.copy_to_clipboard(text)
         self.say(f"copied {fmt.count(len(text))} characters")
-
-
-def verdict_line(state: DatasetState) -> Content:
-    """The judgement over the whole set in one line."""
-    verdict = state.verdict or {}
-    rows, trained = verdict.get("num_rows") or 0, verdict.get("num_trained_tokens") or 0
-    tokens = verdict.get("num_tokens") or 0
-    words = [f"{fmt.count(rows)} rows", f"{fmt.count(tokens)} tokens", f"{trained / max(tokens, 1):.0%} trained"]
-    problems = verdict.get("problems") or ()
-    counts = [f"{problem.get('count')} {problem.get('code')}" for problem in problems]
-    fingerprint = str(verdict.get("fingerprint") or state.info.get("fingerprint") or "")[:8]
-    head = ("✘ cannot be trained on", "bold $error") if verdict.get("blocks_launch") else ("✔", "bold $success")
-    if problems and not verdict.get("blocks_launch"):
-        head = ("⚑", "bold $warning")
-    return Content.assemble(
-        (" ", ""),
-        head,
-        (f" {' · '.join(words)}", "$text"),
-        (safe_line(f" · {' · '.join(counts)}") if counts else "", "$warning"),
-        (f" · fingerprint {safe_line(fingerprint)}" if fingerprint else "", "$text-disabled"),
-    )
-
-
-def found_lines(info: dict[str, Any], has_model: bool) -> Content:
-    """What was found out about the rows: format, columns, template, tokenizer."""
-    if not info:
-        return Content("")
-    sureness = info.get("confidence")
-    lines = [("format", str(info.get("format") or "unknown"))]
-    if isinstance(sureness, float) and sureness < 1:
-        lines.append(("", f"{sureness:.0%} sure; f corrects it"))
-    lines += [(str(role), f"← {column}") for role, column in (info.get("columns") or {}).items()]
-    if template := info.get("template"):
-        lines.append(("template", f"{template.get('name')} ({template.get('source')})"))
-    if not has_model:
-        lines.append(("tokens", "one a byte: m chooses a model"))
-    return Content("\n").join(
-        Content.assemble((f" {safe_line(name):<11}", "$text-disabled"), (safe_line(text), "$text-muted"))
-        for name, text in lines
-    )

@@ -75,7 +75,7 @@ class LaunchingScreen(EditingScreen):
         if verdict is None:
             return ["the whole data set is not judged yet"]
         return [
-            f"data: {problem.get('count')} rows: {problem.get('message') or problem.get('code')}"
+            f"data: {problem.get('message') or problem.get('code')}"
             for problem in verdict.get("problems") or ()
             if problem.get("severity") in ("error", "warning")
         ]

@@ -27,7 +27,8 @@ _CSS = """
         & .ask--error {{ color: $error; }}
         & .ask--help {{ color: $text-muted; }}
         & Input {{ border: tall $border; height: 3; }}
-        & OptionList {{ border: none; height: auto; max-height: 16; padding: 0; background: $surface; }}
+        & OptionList, & OptionList:focus {{ border: none; padding: 0; background: $surface; }}
+        & OptionList {{ height: auto; max-height: 16; }}
     }}
 """
 

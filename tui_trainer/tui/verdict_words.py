@@ -1,0 +1,71 @@
+"""What the data worker found and judged, in words: for the Data screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textual.content import Content
+
+from tui_trainer.text import safe_line
+from tui_trainer.tui import format as fmt
+from tui_trainer.tui.feeds.dataset import DatasetState
+
+_FIGURES = ("num_rows", "num_usable", "num_tokens", "num_trained_tokens")
+
+
+def verdict_line(state: DatasetState) -> Content:
+    """The judgement over the whole set in one line."""
+    verdict = state.verdict or {}
+    rows, trained = verdict.get("num_rows") or 0, verdict.get("num_trained_tokens") or 0
+    tokens = verdict.get("num_tokens") or 0
+    words = [f"{fmt.count(rows)} rows", f"{fmt.count(tokens)} tokens", f"{trained / max(tokens, 1):.0%} trained"]
+    problems = verdict.get("problems") or ()
+    counts = [f"{problem.get('count')} {problem.get('code')}" for problem in problems]
+    fingerprint = str(verdict.get("fingerprint") or state.info.get("fingerprint") or "")[:8]
+    reason = f"✘ cannot be trained on: {safe_line(str(verdict.get('reason') or ''))} ·"
+    head = (reason, "bold $error") if verdict.get("blocks_launch") else ("✔", "bold $success")
+    if problems and not verdict.get("blocks_launch"):
+        head = ("⚑", "bold $warning")
+    return Content.assemble(
+        (" ", ""),
+        head,
+        (f" {' · '.join(words)}", "$text"),
+        (safe_line(f" · {' · '.join(counts)}") if counts else "", "$warning"),
+        (f" · fingerprint {safe_line(fingerprint)}" if fingerprint else "", "$text-disabled"),
+    )
+
+
+def verdict_text(verdict: dict[str, Any]) -> str:
+    """The whole verdict as text: figures, then each problem with its remedy."""
+    lines = [f"{name.removeprefix('num_').replace('_', ' ')}: {fmt.count(verdict.get(name) or 0)}" for name in _FIGURES]
+    if verdict.get("blocks_launch"):
+        lines.append(f"\ncannot be trained on: {verdict.get('reason')}")
+    for problem in verdict.get("problems") or ():
+        lines += [
+            "",
+            f"{problem.get('severity')} · {problem.get('code')}",
+            str(problem.get("message")),
+            str(problem.get("remedy")),
+        ]
+    if not verdict.get("problems"):
+        lines += ["", "nothing is wrong with it"]
+    return "\n".join(lines)
+
+
+def found_lines(info: dict[str, Any], has_model: bool) -> Content:
+    """What was found out about the rows: format, columns, template, tokenizer."""
+    if not info:
+        return Content("")
+    sureness = info.get("confidence")
+    lines = [("format", str(info.get("format") or "unknown"))]
+    if isinstance(sureness, float) and sureness < 1:
+        lines.append(("", f"{sureness:.0%} sure; f corrects it"))
+    lines += [(str(role), f"← {column}") for role, column in (info.get("columns") or {}).items()]
+    if template := info.get("template"):
+        lines.append(("template", f"{template.get('name')} ({template.get('source')})"))
+    if not has_model:
+        lines.append(("tokens", "one a byte: m chooses a model"))
+    return Content("\n").join(
+        Content.assemble((f" {safe_line(name):<11}", "$text-disabled"), (safe_line(text), "$text-muted"))
+        for name, text in lines
+    )
