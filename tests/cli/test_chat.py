@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -241,14 +242,12 @@ def test_an_interrupt_stops_the_answer_prints_what_there_is_and_ends_with_130(tm
 
 
 class Terminal:
-    """The command on a terminal of its own."""
+    """The command on a terminal of its own, which controls it: ctrl+c is a signal."""
 
     def __init__(self, *arguments: str) -> None:
-        self._master, slave = pty.openpty()
-        self.process = subprocess.Popen(
-            [*PROGRAM, *arguments], stdin=slave, stdout=slave, stderr=slave, start_new_session=True, close_fds=True
-        )
-        os.close(slave)
+        self._pid, self._master = pty.fork()
+        if self._pid == 0:
+            os.execv(sys.executable, [*PROGRAM, *arguments])
         self.seen = ""
 
     def wait_for(self, text: str) -> None:
@@ -265,15 +264,26 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
+    def exit_code(self) -> int:
+        """Wait for its end, which a terminal does not let come before all is read."""
+        with contextlib.suppress(OSError):
+            while os.read(self._master, 4096):
+                pass
+        code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        self._pid = 0
+        return code
+
     def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
         os.close(self._master)
 
 
 @pytest.fixture
-def terminal(tiny_folder: Path) -> Iterator[Terminal]:
-    opened = Terminal(str(tiny_folder), "--device", "cpu", "--max-tokens", "8", "--ignore-eos")
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    folder = save_tiny(tmp_path / "endless", max_position_embeddings=100_000)
+    opened = Terminal(str(folder), "--device", "cpu", "--max-tokens", "8", "--ignore-eos")
     yield opened
     opened.close()
 
@@ -292,10 +302,15 @@ def test_a_conversation_on_a_terminal(terminal: Terminal) -> None:
     terminal.wait_for("you")
     terminal.type("/set warmth 1\n")
     terminal.wait_for("no knob")
-    terminal.type("/set max_tokens 400\nlong\n")
-    terminal.type("\x03")
+    terminal.type("/set max_tokens 90000\n")
     terminal.wait_for("> ")
-    terminal.type("/help\n")
-    terminal.wait_for("/quit")
+    terminal.type("long\n")
+    terminal.wait_for("long\r\n")
+    terminal.wait_for("\ufffd")
+    terminal.type("\x03")
+    terminal.wait_for("cancelled")
+    terminal.type("\x03/help\n")
+    terminal.wait_for("ctrl+c stops an answer")
+    terminal.wait_for("> ")
     terminal.type("\x04")
-    assert terminal.process.wait(60) == 0
+    assert terminal.exit_code() == 0

@@ -55,16 +55,16 @@ class Conversation:
         while True:
             try:
                 line = input("> ").strip()
+                if line in ("/quit", "/exit"):
+                    return int(ExitCode.DONE)
+                if line:
+                    self._take(line)
             except EOFError:
-                talk().print()
+                with contextlib.suppress(OSError):  # the terminal itself may be what has ended
+                    talk().print()
                 return int(ExitCode.DONE)
             except KeyboardInterrupt:
                 talk().print()
-                continue
-            if line in ("/quit", "/exit"):
-                return int(ExitCode.DONE)
-            if line:
-                self._take(line)
 
     def _take(self, line: str) -> None:
         try:

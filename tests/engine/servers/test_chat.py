@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ import pytest
 import torch
 
 from tests.engine.tiny import save_tiny
-from tui_trainer.engine.data.templates import chat_template
-from tui_trainer.engine.data.templates.limits import limited
+from tui_trainer.engine.data.templates import limits
 from tui_trainer.engine.generate import session as session_module
 from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
 from tui_trainer.engine.servers.chat import ChatServer
@@ -196,7 +194,7 @@ TEMPLATES = {
 def test_a_template_that_breaks_is_told_and_the_session_lives(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat_template, "limited", partial(limited, 0.3))
+    monkeypatch.setattr(limits, "RENDER_SECONDS", 0.3)
     folder = save_tiny(tmp_path / "model")
     (folder / "chat_template.jinja").write_text(TEMPLATES[name])
     worker = Caller()

@@ -29,6 +29,7 @@ from huggingface_hub.utils._validators import validate_repo_id
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from tui_trainer.engine.models.folder import has_tokenizer, is_adapter, is_model
+from tui_trainer.engine.models.messages import first_line
 from tui_trainer.engine.models.weights import weight_files
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import DataError, MachineError, RefusedError, UsageError, WorkbenchError
@@ -264,7 +265,9 @@ def _machine_error(error: OSError, repo_id: str) -> MachineError:
             remedy="Free space, or set model.cache_dir or HF_HOME to a larger disk.",
         )
     return MachineError(
-        f"fetching {repo_id!r} failed: {error}", where=constants.HF_HUB_CACHE, remedy="Try again: what came is kept."
+        f"fetching {repo_id!r} failed: {first_line(error)}",
+        where=constants.HF_HUB_CACHE,
+        remedy="Try again: what came is kept.",
     )
 
 
