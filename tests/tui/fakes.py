@@ -121,6 +121,7 @@ class FakeDataWorker:
         return {
             "num_rows": NUM_ROWS,
             "num_usable": NUM_ROWS,
+            "num_train_rows": NUM_ROWS,
             "num_tokens": sum(lengths),
             "num_trained_tokens": 5 * NUM_ROWS,
             "blocks_launch": self.blocks_launch,

@@ -61,18 +61,15 @@ def consequences(config: RunConfig, dataset: DatasetState, reading: MachineReadi
 
 
 def _num_train_rows(config: RunConfig, dataset: DatasetState) -> int | None:
-    """Rows that would be trained on, as far as that is known before they are prepared."""
-    judged = dataset.verdict or {}
-    usable = judged.get("num_usable", dataset.num_rows)
-    if not isinstance(usable, int):
+    """Rows that would be trained on: as judged, else as far as it is known before they are prepared."""
+    judged = (dataset.verdict or {}).get("num_train_rows")
+    if isinstance(judged, int):
+        return judged
+    if dataset.num_rows is None or config.data.packing:
         return None
-    rows: int = min(usable, config.data.max_samples or usable)
-    if isinstance(config.data.eval_split, float):
-        rows -= math.ceil(rows * config.data.eval_split)
-    if config.data.packing and judged.get("num_tokens"):
-        share = rows / max(judged["num_usable"], 1)
-        rows = max(math.ceil(judged["num_tokens"] * share / config.data.max_length), 1)
-    return rows
+    rows = min(dataset.num_rows, config.data.max_samples or dataset.num_rows)
+    share = config.data.eval_split
+    return rows - math.ceil(rows * share) if isinstance(share, float) else rows
 
 
 def _rate_curve(config: RunConfig, max_steps: int) -> Series:

@@ -13,7 +13,7 @@ from tui_trainer.tui.feeds.dataset import DatasetState
 _FIGURES = ("num_rows", "num_usable", "num_tokens", "num_trained_tokens")
 
 
-def verdict_line(state: DatasetState) -> Content:
+def verdict_line(state: DatasetState, has_model: bool) -> Content:
     """The judgement over the whole set in one line."""
     verdict = state.verdict or {}
     rows, trained = verdict.get("num_rows") or 0, verdict.get("num_trained_tokens") or 0
@@ -24,7 +24,9 @@ def verdict_line(state: DatasetState) -> Content:
     fingerprint = str(verdict.get("fingerprint") or state.info.get("fingerprint") or "")[:8]
     reason = f"✘ cannot be trained on: {safe_line(str(verdict.get('reason') or ''))} ·"
     head = (reason, "bold $error") if verdict.get("blocks_launch") else ("✔", "bold $success")
-    if problems and not verdict.get("blocks_launch"):
+    if not has_model:
+        head = ("no model is chosen, bytes stand in for tokens ·", "bold $warning")
+    elif problems and not verdict.get("blocks_launch"):
         head = ("⚑", "bold $warning")
     return Content.assemble(
         (" ", ""),

@@ -17,10 +17,10 @@ from tui_trainer.errors import WorkbenchError
 from tui_trainer.text import safe, safe_line
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.feeds.dataset import DatasetState
-from tui_trainer.tui.recent import SAMPLES, recent_sources, remember_source
-from tui_trainer.tui.screens.editing import EditingScreen, draft_field
+from tui_trainer.tui.recent import remember_source
+from tui_trainer.tui.screens.editing import draft_field
+from tui_trainer.tui.screens.opening import OpeningScreen
 from tui_trainer.tui.verdict_words import found_lines, verdict_line, verdict_text
-from tui_trainer.tui.widgets.ask import AskText, Pick
 from tui_trainer.tui.widgets.cursor_list import CursorList, Heading
 from tui_trainer.tui.widgets.field_list import FieldList
 from tui_trainer.tui.widgets.length_chart import LengthChart
@@ -49,7 +49,6 @@ _FIELDS = (
 )
 _SETTLE_SECONDS = 0.03
 _PAINT_SECONDS = 0.02
-_TYPE_A_PATH = "…"
 
 _WELCOME = """No dataset is open.
 
@@ -60,7 +59,7 @@ JSON, JSONL, CSV, TSV, Parquet, Arrow and text, compressed or not;
 folders with splits; what save_to_disk wrote; hub ids."""
 
 
-class DataScreen(EditingScreen):
+class DataScreen(OpeningScreen):
     """Source, rows, and the row under the cursor as it will be trained on."""
 
     CSS_PATH = "data.tcss"
@@ -72,7 +71,6 @@ class DataScreen(EditingScreen):
         "last line judges the whole set."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("o", "open_source", "Open", id="data-open", tooltip="Open a dataset"),
         Binding("f", "fields", "Fields", id="data-fields", tooltip="To the fields: split, format, template, mask"),
         Binding("v", "view(1)", "View", id="data-view", tooltip="Next view of the row"),
         Binding("V", "view(-1)", "Previous view", show=False, id="data-view-back", tooltip="Previous view of the row"),
@@ -87,7 +85,6 @@ class DataScreen(EditingScreen):
         Binding("m", "edit('model.name_or_path')", "Model", show=False, id="data-model", tooltip="Another model"),
         Binding("y", "copy", "Copy", show=False, id="data-copy", tooltip="Copy the row's text or record"),
         Binding("u", "undo", "Undo", show=False, id="data-undo", tooltip="Take back the last change of a field"),
-        Binding("ctrl+r", "reopen", "Reread", show=False, id="data-reopen", tooltip="Read the files anew"),
     ]
 
     def compose_body(self) -> Iterable[Widget]:
@@ -204,7 +201,7 @@ class DataScreen(EditingScreen):
             share = f" of {fmt.count(total)}" if total else ""
             line.update(Content(f" judging the whole set: {fmt.count(done)}{share} rows …"))
         elif state.verdict is not None:
-            line.update(verdict_line(state))
+            line.update(verdict_line(state, self._has_model()))
             self._show_lengths(state.verdict)
         elif state.is_open and state.error is not None:
             line.update(Content.styled(safe_line(f" {state.error}"), "$error"))
@@ -279,34 +276,6 @@ class DataScreen(EditingScreen):
         self.set_field("data.max_length", str(message.length))
 
     # Keys
-
-    def action_open_source(self) -> None:
-        """Pick a dataset: one of before, a sample, or a path."""
-        recent = recent_sources()
-        known = [(path, path, "") for path in recent]
-        known += [(name, name, note) for name, note in SAMPLES if name not in recent]
-        options = [(_TYPE_A_PATH, "type a path or hub id …", ""), *known]
-        self.app.push_screen(Pick("Open a dataset", options), self._source_picked)
-
-    def _source_picked(self, source: str | None) -> None:
-        if source == _TYPE_A_PATH:
-            current = self.session.draft.config.data.path or ""
-            about = "A file, a folder, or a hub id. Wildcards go into data.data_files, the split into data.split."
-            self.app.push_screen(AskText("Open a dataset", current, about), self._source_picked)
-        elif source:
-            self._open(source)
-
-    def _open(self, source: str) -> None:
-        """Open a source; what was said of the former one's columns and splits does not hold for it."""
-        draft = self.session.draft
-        reset: dict[str, Any] = {"data.format": "auto", "data.columns": {}, "data.split": "train", "data.name": None}
-        draft.set_many({"data.path": source.strip(), **reset})
-        self.session.draft_edited()
-        self.query_one("#rows").focus()
-
-    def action_reopen(self) -> None:
-        """Read the files anew."""
-        self.session.dataset.open(self.session.draft.config, again=True)
 
     def action_fields(self) -> None:
         """To the fields; on a narrow screen they lie over the rows."""
