@@ -1,7 +1,7 @@
 """What the front end costs: CPU to first paint, resident memory, bytes written while nothing happens.
 
 Run it with `python tests/bench/bench_front_end.py`. The workbench and a Textual hello-world app start in turns, each in
-a terminal of its own; a figure is the median, CPU is what the process used until the last line of its first screen came.
+a terminal of its own; a figure is the median. CPU is what the process used until its first screen had come.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def main() -> None:
         ratios.append(bench.cpu / hello.cpu)
         print(f"CPU to first paint: workbench {bench.cpu:.2f} s, hello world {hello.cpu:.2f} s, ratio {ratios[-1]:.2f}")
     quiet = start(WORKBENCH, b"Runs", idle_seconds=5.0)
-    loaded = set(json.loads(os.popen(f"{sys.executable} -c '{MODULES}'").read().splitlines()[-1]))  # noqa: S605
+    loaded = set(json.loads(os.popen(f"{sys.executable} -c '{MODULES}'").read().splitlines()[-1]))
     print(f"\nCPU to first paint: {statistics.median(ratios):.2f}x a hello-world app (goal 2.5)")
     print(f"heavy modules loaded by then: {sorted(loaded & HEAVY) or 'none'} (goal none)")
     print(f"resident: {quiet.resident / 2**20:.0f} MiB (goal 80)")

@@ -1,7 +1,7 @@
 """What the workbench costs a training: tokens a second of `tui-trainer train` against the same training in a script.
 
 Run it with `python tests/bench/bench_training.py`. Both train the same tiny model on the same flat batches with
-`transformers.Trainer`, in turns, each in a process of its own. A figure is the rate that a tenth of the steps reach, the
+`transformers.Trainer`, in turns, each in a process of its own. A figure is the rate a tenth of the steps reach, the
 first ten left out: what the code can do when the machine lets it. The script knows no events, no control, no run
 directory. A third figure is the library's trainer with padded batches.
 """
