@@ -14,7 +14,7 @@ import pytest
 from tests.cli.conftest import Call
 from tui_trainer import __version__
 from tui_trainer.cli import app
-from tui_trainer.cli.app import COMMANDS
+from tui_trainer.cli.names import COMMANDS
 from tui_trainer.errors import ExitCode, MachineError
 
 HEAVY = {
@@ -95,11 +95,12 @@ def test_the_first_word_is_a_command_or_something_to_open(words: list[str], rewr
 
 
 def test_the_workbench_gets_its_target(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tui_trainer.cli import workbench as opening
     from tui_trainer.tui import app as workbench
 
     opened: list[str | None] = []
     monkeypatch.setattr(workbench, "run", lambda target, **_: opened.append(target))
-    monkeypatch.setattr(app, "_has_terminal", lambda: True)
+    monkeypatch.setattr(opening, "_has_terminal", lambda: True)
     for words in ([], ["a.toml"], ["--", "demo"]):
         assert call(*words).code == 0
     assert opened == [None, "a.toml", "demo"]

@@ -6,36 +6,21 @@ workbench opens on. What is named like a command is opened with its path (`./dem
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import time
 import traceback
 from collections.abc import Sequence
 from io import TextIOWrapper
-from pathlib import Path
 
 from tui_trainer import __version__
+from tui_trainer.cli.names import COMMANDS, COMPLETION_VARIABLE, PROGRAM, WORKBENCH
 from tui_trainer.cli.output import print_error
-from tui_trainer.errors import ExitCode, UsageError, WorkbenchError
+from tui_trainer.cli.workbench import open_workbench
+from tui_trainer.errors import ExitCode, WorkbenchError
 from tui_trainer.paths import make_private, state_dir
 from tui_trainer.redact import redact, redact_arguments
 from tui_trainer.text import safe_line
-
-COMMANDS: dict[str, str] = {
-    "demo": "Train a small model on shipped data and compare its answers before and after.",
-    "preview": "Show what a model would be trained on: tokens, mask, problems.",
-    "check": "Check a configuration, its data, memory and disk, without training.",
-    "train": "Train as a configuration or a preset says.",
-    "runs": "List, watch, steer, compare and remove runs.",
-    "chat": "Talk to a model, a checkpoint or an adapter.",
-    "presets": "List, show and copy the shipped configurations.",
-    "doctor": "Show what this machine has and what it lacks.",
-}
-"""The commands with their one-line help, in the order of `--help`; each lives in the module of its name."""
-
-WORKBENCH = "workbench"
-PROGRAM = "tui-trainer"
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -63,17 +48,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _call(words: list[str]) -> int:
     words, name = _with_command(words)
-    if (
-        name == WORKBENCH
-        and len(words) <= 2
-        and words[0] == WORKBENCH
-        and not any(word.startswith("-") for word in words)
-    ):
+    if name == WORKBENCH and words[0] == WORKBENCH and not _needs_parser(words[1:]):
         # the way most starts go needs no parser, and the parser is a sixth of what a start costs
         return open_workbench(*words[1:])
     from tui_trainer.cli.commands import invoke
 
     return invoke(words, name)
+
+
+def _needs_parser(words: list[str]) -> bool:
+    """Whether the words, or a shell that asks for completions, need more than a target to be taken as it is."""
+    return len(words) > 1 or any(word.startswith("-") for word in words) or COMPLETION_VARIABLE in os.environ
 
 
 def _with_command(words: list[str]) -> tuple[list[str], str]:
@@ -86,39 +71,6 @@ def _with_command(words: list[str]) -> tuple[list[str], str]:
     if position > len(words):
         return words, ""
     return [*words[:position], WORKBENCH, *words[position:]], WORKBENCH
-
-
-def open_workbench(target: str | None = None) -> int:
-    """Open the screens on a run, a configuration or a dataset.
-
-    Raises:
-        UsageError: there is no terminal, or the target is a misspelt command.
-    """
-    if target is not None:
-        _refuse_misspelt_command(target)
-    if not _has_terminal():
-        raise UsageError(
-            "the workbench needs a terminal", remedy=f"Use a command in scripts; `{PROGRAM} --help` lists them."
-        )
-    from tui_trainer.tui.app import run as run_workbench
-
-    return int(run_workbench(target, argv=redact_arguments(sys.argv)) or 0)
-
-
-def _has_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
-
-
-def _refuse_misspelt_command(target: str) -> None:
-    from tui_trainer.runs.store import list_runs
-
-    near = difflib.get_close_matches(target, COMMANDS, n=1, cutoff=0.75)
-    is_misspelt = near and near[0] != target
-    if is_misspelt and not Path(target).exists() and all(target not in (run.id, run.name) for run in list_runs()):
-        raise UsageError(
-            f"there is no command, run, configuration or dataset {target!r}",
-            remedy=f"Did you mean `{PROGRAM} {near[0]}`?",
-        )
 
 
 def _wants_json(words: Sequence[str]) -> bool:

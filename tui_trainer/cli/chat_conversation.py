@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tui_trainer.cli.chat import ask, interruptible, introduce
+from tui_trainer.cli.chat_answers import ask, interruptible, introduce
 from tui_trainer.cli.output import talk
 from tui_trainer.config.catalogue import knobs_of, parse_text, shown
 from tui_trainer.config.sampling import SamplingParams

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from tui_trainer import __version__
-from tui_trainer.cli.app import COMMANDS, PROGRAM, WORKBENCH, open_workbench
+from tui_trainer.cli.names import COMMANDS, COMPLETION_VARIABLE, PROGRAM, WORKBENCH
+from tui_trainer.cli.workbench import open_workbench
 from tui_trainer.errors import ExitCode, UsageError
 
 
@@ -59,7 +60,7 @@ def _application(name: str) -> typer.Typer:
     )
     application.callback()(_options)
     application.command(WORKBENCH, hidden=True)(_workbench)
-    is_completion = any(key.endswith("_COMPLETE") and key.startswith("_TUI") for key in os.environ)
+    is_completion = COMPLETION_VARIABLE in os.environ
     for command, summary in COMMANDS.items():
         if command == name or is_completion:
             _add(application, command, summary)

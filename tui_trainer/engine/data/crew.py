@@ -22,6 +22,7 @@ from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.data.example import Example
 from tui_trainer.engine.data.fingerprint import fingerprint_of
 from tui_trainer.engine.data.pipeline import BATCH_ROWS
+from tui_trainer.engine.data.pipeline_setup import pipeline_for
 from tui_trainer.engine.data.problems import Code, RowProblem
 from tui_trainer.engine.data.rowset import RowSet, open_data
 from tui_trainer.engine.data.tokenizer import TextTokenizer, TokenizerState
@@ -176,8 +177,6 @@ def _from_json(item: list[Any]) -> Example:
 
 def _answers(lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
     """What a member answers to its lines."""
-    from tui_trainer.engine.data.prepare import pipeline_for
-
     job = json.loads(next(lines))
     config = RunConfig.model_validate(job["config"])
     opened = open_data(config.data, config.stage, split=job["split"])

@@ -19,11 +19,11 @@ from tui_trainer.engine.data.crew import Job
 from tui_trainer.engine.data.dataset import Examples, PackedExamples
 from tui_trainer.engine.data.fingerprint import fingerprint_of
 from tui_trainer.engine.data.pipeline import DataPipeline
+from tui_trainer.engine.data.pipeline_setup import pipeline_for
 from tui_trainer.engine.data.references import EvalReference, references
 from tui_trainer.engine.data.rowset import OpenedData, RowSet, open_data
 from tui_trainer.engine.data.selection import Selection, select
 from tui_trainer.engine.data.store import ExampleStore, stores_dir
-from tui_trainer.engine.data.templates.library import find_template
 from tui_trainer.engine.data.tokenizer import TextTokenizer
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import ConfigurationError, DataError, Problem
@@ -122,21 +122,6 @@ def prepare_data(
     )
     prepared.summary = _summary(config, prepared, pipeline, opened, store)
     return prepared
-
-
-def pipeline_for(
-    config: RunConfig, tokenizer: TextTokenizer, opened: OpenedData, stop_token_ids: Iterable[int] = ()
-) -> DataPipeline:
-    """The pipeline of a run over its opened data.
-
-    Raises:
-        ConfigurationError: there is no such chat template.
-        DataError: the template is not valid.
-    """
-    name = tokenizer.state.name or "model"
-    variables = {**tokenizer.state.special_tokens, **config.data.template_kwargs}
-    template = find_template(config.data.template, tokenizer.state.chat_template, variables, name)
-    return DataPipeline(config.data, config.stage, tokenizer, template, opened.specs, stop_token_ids)
 
 
 def fingerprint_for(rows: RowSet, pipeline: DataPipeline, config: RunConfig) -> str:

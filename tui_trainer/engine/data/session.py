@@ -19,7 +19,8 @@ from tui_trainer.engine.data.example import Example, example_arrays
 from tui_trainer.engine.data.generation import configured_stops
 from tui_trainer.engine.data.packing import pack, packed_row
 from tui_trainer.engine.data.pipeline import DataPipeline
-from tui_trainer.engine.data.prepare import fingerprint_for, pipeline_for
+from tui_trainer.engine.data.pipeline_setup import pipeline_for
+from tui_trainer.engine.data.prepare import fingerprint_for
 from tui_trainer.engine.data.problems import RowProblem
 from tui_trainer.engine.data.rows import BadRow, Heartbeat, Record, no_heartbeat
 from tui_trainer.engine.data.rowset import OpenedData, open_data
