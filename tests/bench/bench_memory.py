@@ -5,7 +5,7 @@ machine), then under the allocator's profiler (what tensors need at most). Run i
 
     python tests/bench/bench_memory.py [CASE …]
 
-Not part of the tests: a full run takes some minutes.
+Not part of the tests: a full run takes half an hour.
 """
 
 from __future__ import annotations

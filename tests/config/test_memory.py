@@ -45,6 +45,20 @@ MEASURED: list[tuple[str, Tree, dict[str, Any], int]] = [
     ("batch of 2", {}, {"per_device_train_batch_size": 2}, 2562),
     ("1 x 1024", {"data": {"max_length": 1024}}, {"per_device_train_batch_size": 1}, 3586),
     ("recomputed", {}, {"activation_checkpointing": True}, 2269),
+    ("accumulated", {}, {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2}, 3075),
+    ("short weights", {"model": {"dtype": "bfloat16"}}, {}, 2148),
+    ("mixed precision", {}, {"bf16": True}, 3345),
+    ("adapter", {"lora": {"r": 16}}, {}, 2485),
+    ("adapter with dropout", {"lora": {"r": 16, "dropout": 0.1}}, {}, 3266),
+    ("adapter, recomputed", {"lora": {"r": 16}}, {"activation_checkpointing": True}, 1213),
+    ("sgd", {}, {"optim": "sgd", "per_device_train_batch_size": 2}, 1536),
+    ("adafactor", {}, {"optim": "adafactor", "per_device_train_batch_size": 2}, 1537),
+    (
+        "eager attention",
+        {"model": {"attn_implementation": "eager"}, "data": {"max_length": 512}},
+        {"per_device_train_batch_size": 2},
+        4057,
+    ),
 ]
 
 

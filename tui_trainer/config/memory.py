@@ -30,7 +30,8 @@ _NF4_BYTES = 0.516
 """Bytes a weight in nf4 with doubly quantised constants: 4 bits, and 8.25 bits for each block of 64."""
 _INT8_BYTES = 1.002
 _CPU_OVERHEAD = 500 << 20
-"""Interpreter and libraries of one process."""
+"""Interpreter and libraries of one process. What the C library keeps of freed pieces comes on top: little in full
+training, up to a third of everything with an adapter, whose many small tensors leave gaps."""
 _GPU_OVERHEAD = 1200 << 20
 """Context, library workspaces and fragmentation on a GPU; an assumption."""
 _NUM_LOGIT_COPIES = 3
