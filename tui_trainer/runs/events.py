@@ -130,7 +130,11 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ControlApplied(Event):
-    """A command from the mailbox was carried out, or refused (`error` says why)."""
+    """A command from the mailbox was carried out, or refused (`error` says why).
+
+    Attributes:
+        replayed: it was carried out before and is now again, at its own step, because the run resumed before that step.
+    """
 
     command: str
     id: str = ""
@@ -139,6 +143,7 @@ class ControlApplied(Event):
     by: str = ""
     latency_seconds: float | None = None
     error: str | None = None
+    replayed: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,8 +37,12 @@ class JournalWriter:
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
             os.write(self._descriptor, b"\n")
 
-    def append(self, fields: dict[str, Any]) -> None:
+    def append(self, fields: dict[str, Any], *, durable: bool = False) -> None:
         """Append one object as it is.
+
+        Args:
+            fields: the object.
+            durable: force it to the disk before returning.
 
         Raises:
             OSError: the disk is full; no part of the line stays in the file.
@@ -48,6 +52,8 @@ class JournalWriter:
         if written != len(line):
             os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if durable:
+            os.fsync(self._descriptor)
 
     def write(self, event: Event, *, durable: bool = False) -> Event:
         """Append an event, numbered and stamped; returns it as written.
@@ -57,10 +63,8 @@ class JournalWriter:
             durable: force it to the disk before returning.
         """
         stamped = replace(event, seq=self._sequence, t=event.t or time.time())
-        self.append(stamped.to_dict())
+        self.append(stamped.to_dict(), durable=durable)
         self._sequence += 1
-        if durable:
-            os.fsync(self._descriptor)
         return stamped
 
     def close(self) -> None:

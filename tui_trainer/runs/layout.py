@@ -60,6 +60,11 @@ class RunLayout:
         return self.root / "control"
 
     @property
+    def command_log(self) -> Path:
+        """Append only, written by rank 0: the commands that changed the run, each before it took effect."""
+        return self.root / "commands.jsonl"
+
+    @property
     def ranks(self) -> Path:
         """One JSON file a rank: pid, start time, and its last words."""
         return self.root / "ranks"

@@ -24,6 +24,7 @@ from tui_trainer.engine.report import Report
 from tui_trainer.engine.trainer.arguments import training_arguments
 from tui_trainer.engine.trainer.callbacks import RunAlerts, RunEvents
 from tui_trainer.engine.trainer.checkpoint import Checkpoints, newest_whole
+from tui_trainer.engine.trainer.command_log import CommandLog
 from tui_trainer.engine.trainer.failures import DiskFullError, NotANumberError, is_disk_full
 from tui_trainer.engine.trainer.flat import FlatCollator, is_exact, why_not_flat
 from tui_trainer.engine.trainer.journal import EventLog
@@ -111,7 +112,7 @@ def make_trainer(
         events=events,
         group=group,
         mailbox=mailbox,
-        steering=Steering(mailbox, events),
+        steering=Steering(mailbox, events, CommandLog(layout, group)),
         checkpoints=Checkpoints(
             layout, group, events, arguments.save_total_limit, _checkpoint_bytes(model, config.training.save_only_model)
         ),

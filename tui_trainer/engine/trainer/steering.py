@@ -1,19 +1,22 @@
 """What a command does to a running trainer: new values for its fields, save, evaluate, sample, pause, stop.
 
 Every rank carries out the same commands after the same step; rank 0 acknowledges each with a `ControlApplied` event. A
-command that makes no sense is refused with a reason and never ends a training. Called by `engine.trainer.trainer`.
+command that makes no sense is refused with a reason and never ends a training. A command that sets fields is written
+to the command log before it takes effect, and carried out again at its own step when the run resumes before that.
+Called by `engine.trainer.trainer`.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from tui_trainer.engine.trainer.command_log import CommandLog
 from tui_trainer.engine.trainer.journal import EventLog
 from tui_trainer.engine.trainer.mailbox import Mailbox
 from tui_trainer.runs.control import Command
@@ -51,36 +54,67 @@ class Steering:
     Args:
         mailbox: where they come from.
         events: where they are acknowledged.
+        log: where those that set fields are written down first.
 
     Attributes:
         is_paused: whether the run waits for `continue`.
         stop_reason: why the run was asked to stop; empty while it was not.
+        settings: the fields that were set, with their present values: what a checkpoint has to hold of the commands.
     """
 
-    def __init__(self, mailbox: Mailbox, events: EventLog) -> None:
+    def __init__(self, mailbox: Mailbox, events: EventLog, log: CommandLog) -> None:
         self._mailbox = mailbox
         self._events = events
+        self._log = log
         self.is_paused = False
         self.stop_reason = ""
+        self.settings: dict[str, Any] = {}
+
+    def begin(self, trainer: Steerable, settings: Mapping[str, Any], known: Collection[str]) -> None:
+        """Make the run what the commands made it; called by all ranks before the first step.
+
+        Args:
+            trainer: the trainer, in the state of its checkpoint.
+            settings: `settings` as the checkpoint holds them, without those that the configuration overrules now.
+            known: ids of the commands carried out after the checkpoint's step whose effect it holds.
+        """
+        self.settings = dict(settings)
+        for name, value in settings.items():
+            if name in _FIELDS:
+                _FIELDS[name](value, trainer)(trainer)
+        self._log.begin(trainer.state.global_step, known)
+        self._replay(trainer)
 
     def after_step(self, trainer: Steerable) -> None:
         """Carry out what came in; called by all ranks after each step, before it is logged, evaluated and saved."""
+        self._replay(trainer)
         for command in self._mailbox.receive(trainer.state.global_step):
             self._carry_out(command, trainer)
+
+    def done_at(self, step: int) -> list[str]:
+        """Ids of the logged commands carried out after `step`, for the checkpoint of that step."""
+        return self._log.done_at(step)
 
     def while_paused(self, trainer: Steerable) -> None:
         """Wait a moment for commands; called again and again by all ranks while the run is paused."""
         for command in self._mailbox.wait(trainer.state.global_step):
             self._carry_out(command, trainer)
 
-    def _carry_out(self, command: Command, trainer: Steerable) -> None:
+    def _replay(self, trainer: Steerable) -> None:
+        for command in self._log.due(trainer.state.global_step):
+            self._carry_out(command, trainer, is_replay=True)
+
+    def _carry_out(self, command: Command, trainer: Steerable, *, is_replay: bool = False) -> None:
         """The one place where a command changes a run: carry it out, acknowledge it, take it from the mailbox."""
         old: Any = None
         new: Any = None
         error = command.error or None
         if not error:
             try:
-                old, new = self._action(command.name)(command.arguments, trainer, command)
+                if command.name == "set":
+                    old, new = self._set(command, trainer, is_replay=is_replay)
+                else:
+                    old, new = self._action(command.name)(command.arguments, trainer, command)
             except Refused as reason:
                 error = str(reason)
         self._events.write(
@@ -91,17 +125,29 @@ class Steering:
                 old=old,
                 new=new,
                 by=command.by,
-                latency_seconds=round(max(time.time() - command.sent, 0.0), 3) if command.sent else None,
+                latency_seconds=_latency(command) if command.sent and not is_replay else None,
                 error=error,
+                replayed=is_replay or None,
             ),
             durable=True,
         )
         if command.id:
             self._mailbox.remove(command)
 
+    def _set(self, command: Command, trainer: Steerable, *, is_replay: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Set one or more fields, all or none of them, once that is written down."""
+        changes = _changes(command.arguments, trainer)
+        step = trainer.state.global_step
+        if not is_replay and not self._log.record(command, step):
+            raise Refused("it could not be written down in commands.jsonl, without which it would not survive a resume")
+        done = {name: change(trainer) for name, change in changes.items()}
+        self._log.carried_out(command, step)
+        new = {name: value for name, (_, value) in done.items()}
+        self.settings |= new
+        return {name: value for name, (value, _) in done.items()}, new
+
     def _action(self, name: str) -> Callable[[Mapping[str, Any], Steerable, Command], tuple[Any, Any]]:
         actions = {
-            "set": _set,
             "save": _save,
             "eval": _evaluate,
             "sample": _sample,
@@ -148,11 +194,20 @@ def _sample(_: Mapping[str, Any], trainer: Steerable, __: Command) -> tuple[None
     return None, None
 
 
+def _latency(command: Command) -> float:
+    """Seconds since a command was sent."""
+    return round(max(time.time() - command.sent, 0.0), 3)
+
+
 Change = Callable[[Steerable], tuple[Any, Any]]
 
 
-def _set(arguments: Mapping[str, Any], trainer: Steerable, _: Command) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Set one or more fields, all or none of them."""
+def _changes(arguments: Mapping[str, Any], trainer: Steerable) -> dict[str, Change]:
+    """What setting some fields would change; nothing is changed yet.
+
+    Raises:
+        Refused: a field cannot be set, or not to that value.
+    """
     if not arguments:
         raise Refused("names no field to set")
     changes: dict[str, Change] = {}
@@ -160,8 +215,7 @@ def _set(arguments: Mapping[str, Any], trainer: Steerable, _: Command) -> tuple[
         if name not in _FIELDS:
             raise Refused(f"{name} cannot be changed while the run goes on; {', '.join(_FIELDS)} can")
         changes[name] = _FIELDS[name](value, trainer)
-    done = {name: change(trainer) for name, change in changes.items()}
-    return {name: old for name, (old, _) in done.items()}, {name: new for name, (_, new) in done.items()}
+    return changes
 
 
 def _number(name: str, value: Any, low: float, high: float) -> float:
@@ -194,6 +248,8 @@ def _learning_rate(value: Any, trainer: Steerable) -> Change:
 
     def change(trainer: Steerable) -> tuple[float, float]:
         assert trainer.optimizer is not None
+        if new == old:
+            return old, new
         scheduler, groups = trainer.lr_scheduler, trainer.optimizer.param_groups
         bases = getattr(scheduler, "base_lrs", None) or [group["lr"] for group in groups]
         for index, (group, base) in enumerate(zip(groups, bases, strict=True)):

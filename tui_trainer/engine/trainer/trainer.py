@@ -32,6 +32,7 @@ from tui_trainer.engine.trainer.quiz import Quiz
 from tui_trainer.engine.trainer.steering import Steering
 from tui_trainer.engine.trainer.watch import LossWatch, Window, peak_memory
 from tui_trainer.errors import MachineError
+from tui_trainer.runs.checkpoint_state import CheckpointState
 from tui_trainer.runs.layout import RunLayout
 
 _KEPT_LOGS = 100
@@ -70,6 +71,9 @@ class RunTrainer(Trainer):
         tools: the parts above.
         eval_collator: makes a batch of evaluation rows.
         named: the arguments of `transformers.Trainer`.
+
+    Attributes:
+        resumed: the state of the checkpoint that the run goes on from.
     """
 
     def __init__(self, tools: RunTools, eval_collator: Callable[..., dict[str, Any]], **named: Any) -> None:
@@ -80,6 +84,7 @@ class RunTrainer(Trainer):
         self._window_tokens = 0
         self._last_metrics: tuple[int, Mapping[str, float]] = (-1, {})
         self._is_staging = False
+        self.resumed = CheckpointState()
         self._num_flop_parameters = int(self.trained.num_parameters(exclude_embeddings=True))
         self._uploads: HubUploads | None = None
         if self.args.push_to_hub and self.is_world_process_zero():
@@ -92,6 +97,13 @@ class RunTrainer(Trainer):
                 is_insistent=self.args.hub_always_push,
             )
         self.add_callback(_AfterStep(self, tools))
+
+    @override
+    def train(self, resume_from_checkpoint: str | bool | None = None, *positional: Any, **named: Any) -> Any:
+        """Train, from a checkpoint where one is given."""
+        if isinstance(resume_from_checkpoint, str):
+            self.resumed = CheckpointState.read(Path(resume_from_checkpoint))
+        return super().train(resume_from_checkpoint, *positional, **named)
 
     @property
     def trained(self) -> Any:
@@ -289,10 +301,16 @@ class RunTrainer(Trainer):
         self._is_staging = True
         try:
             super()._save_checkpoint(model, trial)
+            if self._tools.group.is_first:
+                self._checkpoint_state().write(self._tools.checkpoints.folder(self.state.global_step))
         finally:
             self.state.best_global_step, self.args.save_total_limit = best_step, limit
             self.trained.config.use_cache = self.args.use_cache
             self._is_staging = False
+
+    def _checkpoint_state(self) -> CheckpointState:
+        steering = self._tools.steering
+        return CheckpointState(settings=steering.settings, commands=tuple(steering.done_at(self.state.global_step)))
 
     def _score(self) -> Score | None:
         """The evaluation made at this step, by the metric that says what best means."""
@@ -356,6 +374,8 @@ class _AfterStep(TrainerCallback):
 
     @override
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        resumed = self._trainer.resumed
+        self._tools.steering.begin(self._trainer, resumed.settings, resumed.commands)
         self._trainer.window.restart_clock()
 
     @override
