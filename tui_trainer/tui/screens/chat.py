@@ -17,7 +17,7 @@ from textual.worker import Worker
 from tui_trainer.errors import CancelledError, WorkbenchError
 from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
-from tui_trainer.tui.chat_models import model_options, newest_model
+from tui_trainer.tui.chat.targets import model_options, newest_model
 from tui_trainer.tui.feeds.dataset import progress_text
 from tui_trainer.tui.screens.base import WorkbenchScreen
 from tui_trainer.tui.screens.editing import about

@@ -1,0 +1,1 @@
+"""What a chat is, without a screen: the tree of the conversation, replies, colours, saving; also used by `chat`."""

@@ -1,0 +1,221 @@
+"""One reply of a model: its tokens as they come, how it came about, what the models think of it.
+
+Filled by the Chat screen from the items and the document of the chat worker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+STOPPED = "stopped by you"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a reply.
+
+    Attributes:
+        id: the token.
+        text: what it added to the text; empty where a character or a stop text was not complete yet.
+        logprob: natural logarithm of its probability before the knobs; None if it is not known.
+        rank: 1 for the most probable token there; None if it is not known.
+    """
+
+    id: int
+    text: str
+    logprob: float | None = None
+    rank: int | None = None
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a reply begins with without having been generated for it: typed by the user, or an earlier reply.
+
+    Attributes:
+        text: the text.
+        tokens: its tokens; empty where only the text is known.
+    """
+
+    text: str = ""
+    tokens: tuple[Token, ...] = ()
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The worker's parameters for it: exact ids where they are known."""
+        if self.tokens:
+            return {"prefill_ids": [token.id for token in self.tokens]}
+        return {"prefill": self.text} if self.text else {}
+
+
+@dataclass
+class Reply:
+    """What a model answered.
+
+    Attributes:
+        slot: "a" or "b": which of the loaded models.
+        model: what the user calls it.
+        opening: what the reply begins with.
+        generated: what the model added to it.
+        tokens: those of `generated`; the one that ended it included.
+        opening_ids: the ids of the opening, known once the worker told them.
+        thinking: the thinking block; None if there is none.
+        answer: the text without it.
+        tool_calls: name and arguments of each call the model asked for.
+        finish_reason: "stop", "length" or "cancelled"; empty while it grows.
+        stop_reason: the token id or text that ended it.
+        error: why there is no answer.
+        differences: for each token of the whole reply, log-probability by B minus that by A.
+        prompt_ids: the tokens the model was given.
+        rendered: the same as text.
+    """
+
+    slot: str = "a"
+    model: str = ""
+    opening: Opening = field(default_factory=Opening)
+    generated: str = ""
+    tokens: list[Token] = field(default_factory=list)
+    opening_ids: Sequence[int] = ()
+    thinking: str | None = None
+    answer: str = ""
+    tool_calls: Sequence[Mapping[str, Any]] = ()
+    finish_reason: str = ""
+    stop_reason: int | str | None = None
+    error: str = ""
+    is_streaming: bool = False
+    device: str = ""
+    step: int | None = None
+    max_tokens: int | None = None
+    tokens_per_second: float | None = None
+    seconds_to_first_token: float | None = None
+    seed: int | None = None
+    ignored: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    differences: Sequence[float | None] = ()
+    prompt_ids: Sequence[int] = ()
+    rendered: str = ""
+    _asked: float = field(default_factory=time.monotonic)
+    _first: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return self.opening.text + self.generated
+
+    @property
+    def all_tokens(self) -> list[Token]:
+        """The tokens of the whole text, as far as they are known."""
+        return [*self.opening.tokens, *self.tokens]
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids of the whole reply, its end token included."""
+        opening = [token.id for token in self.opening.tokens] or list(self.opening_ids)
+        return [*opening, *(token.id for token in self.tokens)]
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether there is nothing to go on with."""
+        return not self.is_streaming and not self.text
+
+    def take(self, item: Mapping[str, Any]) -> None:
+        """Append a token as it came."""
+        self._first = self._first or time.monotonic()
+        text, rank, logprob = str(item.get("text") or ""), item.get("rank"), item.get("logprob")
+        self.generated += text
+        self.tokens.append(
+            Token(
+                int(item.get("id") or 0),
+                text,
+                float(logprob) if isinstance(logprob, (int, float)) else None,
+                rank if isinstance(rank, int) else None,
+            )
+        )
+
+    def finish(self, document: Mapping[str, Any], candidate: Mapping[str, Any]) -> None:
+        """Take over the worker's document and the candidate that this is."""
+        self.is_streaming = False
+        self.generated = str(candidate.get("text") or "")
+        self.finish_reason = str(candidate.get("finish_reason") or "")
+        self.stop_reason = candidate.get("stop_reason")
+        self._take_thinking(candidate)
+        self.tool_calls = candidate.get("tool_calls") or ()
+        self._take_opening(document.get("prefill"))
+        knobs = document.get("knobs") or {}
+        self.max_tokens = (knobs.get("max_tokens") or {}).get("value")
+        self.tokens_per_second = document.get("tokens_per_second")
+        self.seconds_to_first_token = document.get("seconds_to_first_token")
+        self.seed = document.get("seed")
+        self.ignored = document.get("ignored_reasons") or dict.fromkeys(document.get("ignored_knobs") or (), "")
+        self.notes = document.get("notes") or ()
+        self.prompt_ids = document.get("prompt_ids") or ()
+        self.rendered = str(document.get("rendered") or document.get("prompt") or "")
+        model, stamp = document.get("model") or {}, document.get("stamp") or {}
+        self.device = str(model.get("device") or "")
+        self.step = stamp.get("step", model.get("step"))
+
+    def _take_thinking(self, candidate: Mapping[str, Any]) -> None:
+        thinking = candidate.get("thinking")
+        if isinstance(thinking, Mapping):
+            self.thinking = str(thinking.get("text") or "")
+            self.answer = str(candidate.get("answer") or "")
+
+    def _take_opening(self, prefill: Any) -> None:
+        if isinstance(prefill, Mapping):
+            self.opening_ids = prefill.get("ids") or ()
+            self.opening = Opening(str(prefill.get("text") or self.opening.text), self.opening.tokens)
+
+    def stop(self) -> None:
+        """End it where it is, as the user wanted; its figures are what the screen saw."""
+        now = time.monotonic()
+        self.is_streaming, self.finish_reason = False, "cancelled"
+        if self._first:
+            self.seconds_to_first_token = self._first - self._asked
+            if len(self.tokens) > 1 and now > self._first:
+                self.tokens_per_second = (len(self.tokens) - 1) / (now - self._first)
+
+    def fail(self, why: str) -> None:
+        """End it with an error; what came before it stays."""
+        self.is_streaming, self.error = False, why
+
+    def continued(self) -> Opening:
+        """What a longer version of this reply begins with."""
+        ended_by_token = self.finish_reason == "stop" and isinstance(self.stop_reason, int)
+        ended_by_text = self.finish_reason == "stop" and isinstance(self.stop_reason, str)
+        tokens = self.all_tokens
+        knows_all = len(tokens) == len(self.ids) and not ended_by_text
+        kept = tokens[:-1] if ended_by_token and tokens else tokens
+        return Opening(self.text, tuple(kept) if knows_all else ())
+
+    def note(self) -> str:
+        """How it came about, in one line."""
+        if self.error:
+            return self.error
+        if not self.finish_reason:
+            return ""
+        words = [STOPPED if self.finish_reason == "cancelled" else self._reason()]
+        words.append(f"{len(self.tokens)}{f'/{self.max_tokens}' if self.max_tokens else ''} tokens")
+        if self.tokens_per_second:
+            words.append(f"{self.tokens_per_second:.1f} tok/s")
+        if self.seconds_to_first_token is not None:
+            words.append(f"first token {self.seconds_to_first_token:.2f} s")
+        words += [f"seed {self.seed}"] if self.seed is not None else []
+        words += [f"step {self.step}"] if self.step is not None else []
+        words += _ignored(self.ignored)
+        return " · ".join([*words, *map(str, self.notes)])
+
+    def _reason(self) -> str:
+        if self.finish_reason == "stop" and isinstance(self.stop_reason, str):
+            return f"stop at {self.stop_reason!r}"
+        return self.finish_reason
+
+
+def _ignored(reasons: Mapping[str, str]) -> Iterable[str]:
+    """The knobs without effect, those with the same reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(name)
+    for reason, names in by_reason.items():
+        yield f"ignored: {', '.join(names)}{f' ({reason})' if reason else ''}"
