@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tui_trainer.tui.chat.reply import Opening, Reply
+from tui_trainer.tui.chat.reply import Opening, Reply, Token
 
 Role = Literal["root", "user", "assistant"]
 
@@ -180,8 +180,6 @@ def resampled(reply: Reply, position: int, token: int, text: str) -> Opening:
         token: the id that takes its place.
         text: its text.
     """
-    from tui_trainer.tui.chat.reply import Token
-
     kept = (*reply.all_tokens[:position], Token(token, text))
     return Opening("".join(part.text for part in kept), kept)
 
