@@ -17,8 +17,8 @@ from tui_trainer.errors import ExitCode, UsageError
 from tui_trainer.text import safe_line
 
 if TYPE_CHECKING:
-    from tui_trainer.engine.generate.question import Question
-    from tui_trainer.engine.generate.session import ChatSession
+    from tui_trainer.engine.chat.question import Question
+    from tui_trainer.engine.chat.session import ChatSession
 
 
 @with_knob_options
@@ -74,7 +74,7 @@ def _load(model: str, adapter: str | None, device: str, dtype: str) -> ChatSessi
     warnings.filterwarnings("ignore", category=FutureWarning)
     wait_asleep()
     with talk().status("loading the libraries") as status:
-        from tui_trainer.engine.generate.session import ChatSession
+        from tui_trainer.engine.chat.session import ChatSession
 
         def report(task: str, done: int | None, total: int | None) -> None:
             share = f" {100 * done // total} %" if done is not None and total else ""

@@ -13,8 +13,8 @@ from tui_trainer.cli.output import print_text, talk
 from tui_trainer.text import safe, safe_line
 
 if TYPE_CHECKING:
-    from tui_trainer.engine.generate.question import Question
-    from tui_trainer.engine.generate.session import ChatSession
+    from tui_trainer.engine.chat.question import Question
+    from tui_trainer.engine.chat.session import ChatSession
 
 
 def introduce(session: ChatSession) -> None:

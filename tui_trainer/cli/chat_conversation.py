@@ -10,12 +10,12 @@ from tui_trainer.cli.chat_answers import ask, interruptible, introduce
 from tui_trainer.cli.output import talk
 from tui_trainer.config.catalogue import knobs_of, parse_text, shown
 from tui_trainer.config.sampling import SamplingParams
-from tui_trainer.engine.generate.question import Question
+from tui_trainer.engine.chat.question import Question
 from tui_trainer.errors import ExitCode, WorkbenchError
 from tui_trainer.text import safe
 
 if TYPE_CHECKING:
-    from tui_trainer.engine.generate.session import ChatSession
+    from tui_trainer.engine.chat.session import ChatSession
 
 _HELP = """\
 /new              begin a new conversation

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tui_trainer.engine.generate.question import Question
+from tui_trainer.engine.chat.question import Question
 from tui_trainer.errors import DataError, UsageError
 
 Asked = str | list[dict[str, Any]]

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from tests.engine.tiny import save_tiny
+from tui_trainer.engine.chat import memory
 from tui_trainer.engine.data.templates import limits
-from tui_trainer.engine.generate import session as session_module
 from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
 from tui_trainer.engine.servers.chat import ChatServer
 from tui_trainer.errors import (
@@ -236,8 +236,8 @@ def test_out_of_memory_is_a_sentence_with_numbers_and_the_session_lives(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise error
 
-    assert worker.server._session is not None
-    layer = worker.server._session.loaded.model.model.layers[0]
+    assert worker.server._slots.get("a") is not None
+    layer = worker.server._slots.loaded("a").loaded.model.model.layers[0]
     with monkeypatch.context() as broken:
         broken.setattr(layer, "forward", fail)
         with pytest.raises(RunFailedError, match=r"out of memory on cpu: a prompt of \d+ tokens, .* GiB"):
@@ -248,14 +248,14 @@ def test_out_of_memory_is_a_sentence_with_numbers_and_the_session_lives(
 def test_too_little_memory_is_told_before_the_system_ends_the_process(
     worker: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
     with pytest.raises(RunFailedError, match="out of memory"):
         worker.ask(n=200, max_tokens=3)
 
 
 def test_other_errors_are_not_taken_for_want_of_memory(worker: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert worker.server._session is not None
-    layer = worker.server._session.loaded.model.model.layers[0]
+    assert worker.server._slots.get("a") is not None
+    layer = worker.server._slots.loaded("a").loaded.model.model.layers[0]
     monkeypatch.setattr(layer, "forward", lambda *args, **kwargs: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
         worker.ask(max_tokens=3)

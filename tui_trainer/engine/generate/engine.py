@@ -106,19 +106,50 @@ class Engine:
         """The log-probability of each token of a prompt; None for the first, before which there is nothing."""
         return [None, *score(self.runner, prompt_ids, num_top=num_top, check=check)]
 
+    def next_token(
+        self, prompt_ids: Sequence[int], answer_ids: Sequence[int], params: SamplingParams
+    ) -> tuple[Tensor, Tensor]:
+        """What could follow a prompt and the beginning of an answer.
+
+        Returns:
+            The logits as the model gives them, and the probabilities with which the knobs draw; each [vocabulary].
+
+        Raises:
+            UsageError: as `stream`.
+        """
+        ids = [*prompt_ids, *answer_ids]
+        self.room_for(ids, params)
+        logits, _, _ = self.runner.prefill(ids)
+        sampler = Sampler(params, prompt_ids, self.stop_for(params), 0, 1, self.runner.device)
+        sampler.take(answer_ids)
+        with self.runner.without_gradients():
+            return logits[0], sampler.distribution(logits)[0]
+
+    def stop_for(self, params: SamplingParams) -> set[int]:
+        """The tokens that end an answer."""
+        return set(params.stop_token_ids) | (set() if params.ignore_eos else set(self.stop_token_ids))
+
+    def check_fits(self, ids: Sequence[int]) -> None:
+        """See that there are tokens, and only such as the model knows.
+
+        Raises:
+            UsageError: there are none, or some the model does not know.
+        """
+        if not ids:
+            raise UsageError("the prompt is empty", remedy="Write something, or give the model a system message.")
+        if (largest := max(ids)) >= self.vocab_size:
+            raise UsageError(
+                f"token {largest} does not exist: the model knows {self.vocab_size} tokens",
+                remedy="The tokenizer has to be the model's own, and stop_token_ids among its ids.",
+            )
+
     def room_for(self, prompt_ids: Sequence[int], params: SamplingParams) -> int:
         """How many tokens the answer may have.
 
         Raises:
             UsageError: as `stream`.
         """
-        if not prompt_ids:
-            raise UsageError("the prompt is empty", remedy="Write something, or give the model a system message.")
-        if (largest := max([*prompt_ids, *params.stop_token_ids])) >= self.vocab_size:
-            raise UsageError(
-                f"token {largest} does not exist: the model knows {self.vocab_size} tokens",
-                remedy="The tokenizer has to be the model's own, and stop_token_ids among its ids.",
-            )
+        self.check_fits([*prompt_ids, *params.stop_token_ids] if prompt_ids else [])
         if self.context_length is None:
             return params.max_tokens or _WITHOUT_CONTEXT
         room = self.context_length - len(prompt_ids)
@@ -157,7 +188,7 @@ class Generation:
         self._params = params
         self._is_cancelled = is_cancelled
         self._context = prompt_ids[-8:] if continues_text else []
-        self._stop = set(params.stop_token_ids) | (set() if params.ignore_eos else engine.stop_token_ids)
+        self._stop = engine.stop_for(params)
         self._all = [Candidate(index) for index in range(params.best_of or params.n)]
 
     @property

@@ -96,6 +96,48 @@ def resolve_knobs(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> ResolvedKn
     return ResolvedKnobs(params, sources, _ignored(params, sources), notes)
 
 
+def inspect_knobs(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """What `resolve_knobs` finds, as a JSON object; what is wrong is told in it instead of raised.
+
+    Returns:
+        {"knobs": {name: {"value", "source"}}, "ignored": {name: reason}, "notes", "strategy", "problems"}; where
+        something is wrong, the knobs are those without what the topmost layer sets.
+    """
+    problems: list[Problem] = []
+    try:
+        resolved = resolve_knobs(layers)
+    except ConfigurationError as error:
+        problems = list(error.problems)
+        resolved = resolve_knobs(layers[:-1])
+    return {
+        "knobs": resolved.to_dict(),
+        "ignored": dict(resolved.ignored),
+        "notes": list(resolved.notes),
+        "strategy": strategy_of(resolved.params),
+        "problems": [
+            {"key": problem.key, "message": problem.message, "remedy": problem.remedy} for problem in problems
+        ],
+    }
+
+
+def strategy_of(params: SamplingParams) -> str:
+    """How the next token is chosen, in words: "sampling with top-k 50 and top-p 0.95"."""
+    if params.use_beam_search:
+        return f"beam search, {params.beam_width} wide"
+    if is_greedy(params):
+        return "greedy: always the most probable token"
+    limits = [
+        f"{word} {value:g}"
+        for word, value, is_on in (
+            ("min-p", params.min_p, params.min_p > 0),
+            ("top-k", params.top_k, params.top_k > 0),
+            ("top-p", params.top_p, params.top_p < 1),
+        )
+        if is_on
+    ]
+    return f"sampling with {' and '.join(limits)}" if limits else "sampling from the whole vocabulary"
+
+
 def _knob(name: str) -> Knob:
     knobs = sampling_knobs()
     if name not in knobs:

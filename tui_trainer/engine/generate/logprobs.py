@@ -11,7 +11,7 @@ from tui_trainer.engine.generate.candidates import TokenLogprob
 from tui_trainer.engine.generate.runner import Runner
 from tui_trainer.errors import RunFailedError
 
-_CHUNK = 128
+CHUNK = 128
 """Positions whose logits exist at the same time: [128, vocabulary] instead of [prompt, vocabulary]."""
 
 
@@ -67,9 +67,7 @@ def score(
         RunFailedError: the logits are not numbers.
     """
     scored: list[TokenLogprob] = []
-    for position, logits in runner.all_logits(ids[:-1], _CHUNK, check):
+    for position, logits in runner.all_logits(ids[:-1], CHUNK, check, start=start - 1):
         following = torch.tensor(ids[position + 1 : position + 1 + len(logits)], device=logits.device)
-        wanted = max(start - 1 - position, 0)
-        if wanted < len(logits):
-            scored += logprobs_of(logits[wanted:], following[wanted:], num_top)
+        scored += logprobs_of(logits, following, num_top)
     return scored

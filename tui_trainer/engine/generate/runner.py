@@ -84,19 +84,27 @@ class Runner:
         return self._forward(input_ids, cache, **self._last_only)[:, -1].float()
 
     def all_logits(
-        self, ids: Sequence[int], chunk: int, check: Callable[[], None] = lambda: None
+        self, ids: Sequence[int], chunk: int, check: Callable[[], None] = lambda: None, *, start: int = 0
     ) -> Iterator[tuple[int, Tensor]]:
-        """The logits after every token of a text, a chunk at a time, in a cache of its own.
+        """The logits after the tokens of a text from `start` on, a chunk at a time, in a cache of its own.
 
         Yields:
             The position of the chunk's first token, and the logits after its tokens [chunk, vocabulary] in float32.
         """
         cache = DynamicCache(config=self.model.config) if self._cache_name else None
-        step = chunk if self._takes_parts else max(len(ids), 1)
-        for start in range(0, len(ids), step):
+        if not self._takes_parts:
             check()
-            input_ids = torch.tensor([list(ids[start : start + step])], device=self.device)
-            yield start, self._forward(input_ids, cache)[0].float()
+            logits = self._forward(torch.tensor([list(ids)], device=self.device), cache)[0, start:]
+            for place in range(0, len(logits), chunk):
+                yield start + place, logits[place : place + chunk].float()
+            return
+        for begin in range(0, start, _CHUNK):
+            check()
+            self.run(torch.tensor([list(ids[begin : min(begin + _CHUNK, start)])], device=self.device), cache)
+        for begin in range(start, len(ids), chunk):
+            check()
+            input_ids = torch.tensor([list(ids[begin : begin + chunk])], device=self.device)
+            yield begin, self._forward(input_ids, cache)[0].float()
 
     def _forward(self, input_ids: Tensor | None, cache: Cache | None, **arguments: Any) -> Tensor:
         if self._cache_name:

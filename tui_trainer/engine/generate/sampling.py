@@ -75,6 +75,30 @@ class Sampler:
         self._num_chosen += 1
         return chosen
 
+    def take(self, tokens: Sequence[int]) -> None:
+        """Count tokens as chosen by every row already, as those of an answer that is gone on with."""
+        for counts in self._counts:
+            counts.update(tokens)
+        self._num_chosen += len(tokens)
+
+    def distribution(self, logits: Tensor) -> Tensor:
+        """The probabilities with which the next token is drawn.
+
+        Args:
+            logits: [rows, vocabulary], float32, as the model gave them.
+
+        Returns:
+            [rows, vocabulary]; 0 where a token cannot be chosen.
+        """
+        processed = self._penalties.apply(self._held(logits), self._counts)
+        if self._is_greedy:
+            return torch.zeros_like(logits).scatter_(1, processed.argmax(-1, keepdim=True), 1.0)
+        values, ids, is_enough = truncated(processed, self._params)
+        if is_enough is not None and not bool(is_enough.all()):
+            values, ids, _ = truncated(processed, self._params, is_whole=True)
+        probabilities = values.softmax(-1)
+        return probabilities if ids is None else torch.zeros_like(logits).scatter_(1, ids, probabilities)
+
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only."""
         self._generators = [self._generators[row] for row in rows]

@@ -1,94 +1,161 @@
-"""The chat worker: loads a model, answers, streams, stops; one process beside the front end.
+"""The chat worker: loads models, answers, compares, looks into answers; one process beside the front end.
 
-Methods: `load` {model, adapter?, device?, dtype?}, `generate` {messages | prompt, params, template_kwargs?}, `unload`.
-The libraries are loaded with the first model, so that an unused worker costs little.
+Up to two models are held, in the slots "a" and "b". `load`, `generate`, `knobs`, `render`, `swap` and `unload` take
+{slot?}, "a" unless said otherwise; `tokens`, `alternatives`, `compare` and `score` look at all that is loaded. A
+question is {messages | prompt, params?, template_kwargs?, tools?, prefill? | prefill_ids?}. The libraries are loaded
+with the first model, so that an unused worker costs little.
 """
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tui_trainer.engine.generate.question import Question
+from tui_trainer.engine.chat.question import Question
+from tui_trainer.engine.chat.slots import Slots
+from tui_trainer.engine.generate.knobs import YOURS, inspect_knobs
 from tui_trainer.engine.report import Report
 from tui_trainer.engine.servers.progress import with_progress
 from tui_trainer.engine.threads import wait_asleep
-from tui_trainer.errors import UsageError
 from tui_trainer.wire.server import Cancellation, Method, serve_stdio
 
 if TYPE_CHECKING:
-    from tui_trainer.engine.generate.session import ChatSession
+    from tui_trainer.engine.chat.session import ChatSession
+
+Answer = Generator[dict[str, Any], None, dict[str, Any]]
 
 _POLL_SECONDS = 0.05
+_NUM_TOP = 5
+_NUM_ALTERNATIVES = 20
 
 
 class ChatServer:
     """The methods of the worker. One thing is done at a time: who comes second waits, and can be cancelled waiting."""
 
     def __init__(self) -> None:
-        self._session: ChatSession | None = None
+        self._slots = Slots()
         self._lock = threading.Lock()
 
     @property
     def methods(self) -> Mapping[str, Method]:
         """Method name to generator function."""
-        return {"load": self.load, "generate": self.generate, "unload": self.unload}
+        return {
+            "load": self.load,
+            "unload": self.unload,
+            "knobs": self.knobs,
+            "render": self.render,
+            "generate": self.generate,
+            "compare": self.compare,
+            "tokens": self.tokens,
+            "alternatives": self.alternatives,
+        }
 
-    def load(
-        self, params: dict[str, Any], cancellation: Cancellation
-    ) -> Generator[dict[str, Any], None, dict[str, Any]]:
-        """Load a model in place of the one that is there; returns `ChatSession.describe()`."""
+    def load(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
+        """Load a model {model, adapter?, device?, dtype?} in place of the slot's; returns `ChatSession.describe()`."""
         settings = {name: str(params[name]) for name in ("adapter", "device", "dtype") if params.get(name)}
+        slot = self._slots.name_of(params.get("slot"))
 
         def task(report: Report) -> ChatSession:
             report("loading the libraries", None, None)
-            from tui_trainer.engine.generate.session import ChatSession
+            from tui_trainer.engine.chat.session import ChatSession
 
             return ChatSession.load(str(params.get("model") or ""), report=report, **settings)
 
         with self._alone(cancellation):
-            self._drop()
-            self._session = yield from with_progress(task, cancellation)
-            return self._session.describe()
+            self._slots.drop(slot)
+            session = yield from with_progress(task, cancellation)
+            self._slots.put(slot, session)
+            return self._slots.describe(slot)
 
-    def generate(
-        self, params: dict[str, Any], cancellation: Cancellation
-    ) -> Generator[dict[str, Any], None, dict[str, Any]]:
-        """Answer a question; returns the document of `chat --json`."""
+    def unload(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
+        """Give the memory of a slot's model back, or of all without {slot}."""
+        slot = params.get("slot")
         with self._alone(cancellation):
-            if self._session is None:
-                raise UsageError("no model is loaded", remedy="Choose one first.")
-            question = Question(
-                messages=params.get("messages") or (),
-                prompt=params.get("prompt"),
-                params=params.get("params") or {},
-                template_kwargs=params.get("template_kwargs") or {},
-            )
-            return (yield from self._session.answer(question, lambda: cancellation.is_cancelled))
-
-    def unload(
-        self,
-        params: dict[str, Any],  # noqa: ARG002 - the signature is that of all methods
-        cancellation: Cancellation,
-    ) -> Generator[dict[str, Any], None, dict[str, Any]]:
-        """Give the model's memory back."""
-        with self._alone(cancellation):
-            self._drop()
+            self._slots.drop(self._slots.name_of(slot) if slot else None)
         yield from ()
         return {}
 
-    def _drop(self) -> None:
-        if self._session is None:
-            return
-        self._session = None
-        gc.collect()
-        import torch
+    def knobs(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:  # noqa: ARG002
+        """The knobs that count with {params}, and what is wrong with them; without a model only the defaults below.
 
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        Returns:
+            {"knobs": {name: {"value", "source"}}, "ignored": {name: reason}, "notes", "strategy": a phrase,
+            "problems": [{"key", "message", "remedy"}]}.
+        """
+        session = self._slots.get(params.get("slot"))
+        yield from ()
+        return inspect_knobs([*(session.layers if session else ()), (YOURS, params.get("params") or {})])
+
+    def render(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
+        """What the model sees of a question, and what training makes of the same messages with {reply?}.
+
+        Returns:
+            {"text", "tokens", "template", "training": {"tokens" with "trained", "num_trained", "problems"} or null,
+            "parity": {"same", "first_difference": {"index", "chat", "training"} or null, "message"}}.
+        """
+        with self._alone(cancellation):
+            session = self._slots.local(params.get("slot"))
+            from tui_trainer.engine.chat.rendering import Renderer
+
+            yield from ()
+            return Renderer(session.prompter, session.documents).document(Question.of(params), params.get("reply"))
+
+    def generate(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
+        """Answer a question; yields a token at a time, returns the document of `chat --json`."""
+        with self._alone(cancellation):
+            session = self._slots.loaded(params.get("slot"))
+            return (yield from session.answer(Question.of(params), lambda: cancellation.is_cancelled))
+
+    def compare(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
+        """Let both models answer a question with the same knobs and seed.
+
+        Yields:
+            The items of `generate` with "slot".
+
+        Returns:
+            {"a", "b": documents, "same_prompt", "in_one_batch", "seconds", "diff": [{"kind": same | changed | only_a |
+            only_b, "a": [from, to], "b": [from, to]}] over the tokens of the first candidates}.
+        """
+        with self._alone(cancellation):
+            a, b = self._slots.loaded("a"), self._slots.loaded("b")
+            from tui_trainer.engine.chat.compare import compare
+
+            return (yield from compare(a, b, Question.of(params), lambda: cancellation.is_cancelled))
+
+    def tokens(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
+        """What each loaded model thinks of the reply {reply_ids | reply} to a question; {top?} alternatives each.
+
+        Returns:
+            {"prompt_tokens", "tokens": [{"id", "text", "special", "a": {"logprob", "rank", "top"}, "b" or null,
+            "difference": b - a, "kl": KL(b || a) in nats}], "a": {"mean_logprob", "perplexity"}, "b", "mean_kl"}.
+        """
+        with self._alone(cancellation):
+            a, b = self._slots.pair()
+            from tui_trainer.engine.chat.insight import reply_document
+
+            yield from ()
+            reply = params.get("reply_ids") or str(params.get("reply") or "")
+            num_top = int(params.get("top", _NUM_TOP))
+            return reply_document(a, b, Question.of(params), reply, num_top, cancellation.check)
+
+    def alternatives(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
+        """What could stand at {position} of the reply {reply_ids} to a question; the {top?} most probable ones.
+
+        Returns:
+            {"position", "chosen", "a": [{"id", "text", "special", "logprob", "probability", "rank", "processed": the
+            probability with the knobs}], "b" or null}.
+        """
+        with self._alone(cancellation):
+            a, b = self._slots.pair()
+            from tui_trainer.engine.chat.insight import alternatives_document
+
+            yield from ()
+            reply = list(params.get("reply_ids") or ())
+            position = int(params.get("position", len(reply)))
+            num_top = int(params.get("top", _NUM_ALTERNATIVES))
+            return alternatives_document(a, b, Question.of(params), reply, position, num_top)
 
     @contextmanager
     def _alone(self, cancellation: Cancellation) -> Iterator[None]:

@@ -13,10 +13,10 @@ from transformers import PreTrainedTokenizerBase
 
 from tui_trainer.config.sampling import GREEDY_BELOW, SamplingParams
 from tui_trainer.config.schema import RunConfig
+from tui_trainer.engine.chat.prompt import Prompter, RunHabits
 from tui_trainer.engine.data.references import EvalReference
 from tui_trainer.engine.generate.batch import generate_batch
 from tui_trainer.engine.generate.engine import Engine
-from tui_trainer.engine.generate.prompt import Prompter, RunHabits
 from tui_trainer.engine.trainer.mailbox import Group
 from tui_trainer.runs.events import Sample
 
