@@ -9,12 +9,17 @@ import pytest
 import torch
 from transformers import DataCollatorForSeq2Seq, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tests.engine.data.helpers import Lab, said
+from tests.engine.data.helpers import Lab, run_config, said
 from tests.engine.tiny import tiny_model
 from tui_trainer.config.data import DataConfig
 from tui_trainer.engine.data.collate import PackedCollator, PaddedCollator, Padding
 from tui_trainer.engine.data.example import example_arrays
 from tui_trainer.engine.data.packing import pack, packed_row
+from tui_trainer.engine.data.prepare import prepare_data
+from tui_trainer.engine.data.preview import preview_document
+from tui_trainer.engine.data.session import DataSession
+from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
+from tui_trainer.engine.trainer.flat import FlatCollator
 
 EXAMPLES = [
     {"input_ids": np.arange(5, 5 + size), "labels": np.array([-100] * (size // 2) + list(range(size - size // 2)))}
@@ -126,3 +131,71 @@ def test_the_first_label_of_each_packed_example_is_ignored() -> None:
     row = packed_row([{"input_ids": np.array([1, 2]), "labels": np.array([1, 2])}] * 2)
     assert row["labels"].tolist() == [-100, 2, -100, 2]
     assert row["position_ids"].tolist() == [0, 1, 0, 1]
+
+
+WEIGHTED = [
+    {"role": "user", "content": "q"},
+    {"role": "assistant", "content": "first", "weight": 0.5},
+    {"role": "user", "content": "r"},
+    {"role": "assistant", "content": "second"},
+    {"role": "user", "content": "s"},
+    {"role": "assistant", "content": "third", "weight": 0},
+]
+
+
+def test_weights_of_messages_reach_the_batch(write_rows: Any) -> None:
+    rows = [{"messages": WEIGHTED}, {"messages": said("q", "a")}]
+    path = write_rows(rows)
+    config = run_config(path)
+    session = DataSession(config)
+    shown = preview_document(session, 0, 2, is_whole=True)["rows"]
+    weights = {span["text"]: span.get("weight") for span in shown[0]["spans"] if span["trained"]}
+    assert weights == {"first<|im_end|>": 0.5, "second<|im_end|>": None}
+    assert "loss_weights" not in shown[1]
+    data = prepare_data(config, bytes_tokenizer())
+    assert data.is_weighted
+    items = [data.train[index] for index in range(2)]
+    assert items[0]["loss_weights"].tolist() == shown[0]["loss_weights"]
+    assert "loss_weights" not in items[1]
+    trained = {weight for weight, label in zip(items[0]["loss_weights"], items[0]["labels"], strict=True) if label >= 0}
+    assert trained == {0.5, 1.0}
+    batch = data.collator(items)
+    assert batch["loss_weights"].dtype == torch.float32
+    assert batch["loss_weights"][0].tolist() == shown[0]["loss_weights"]
+    assert batch["loss_weights"][1].tolist() == [1.0] * batch["labels"].shape[1]
+    assert session.batch([0, 1])["loss_weights"] == batch["loss_weights"].tolist()
+
+
+@pytest.mark.parametrize("settings", [{}, {"truncation": "left"}, {"truncation": "right"}, {"packing": True}])
+def test_weights_stay_with_their_tokens(settings: dict[str, Any], write_rows: Any) -> None:
+    path = write_rows([{"messages": said("q", "a")}, {"messages": WEIGHTED}])
+    data = prepare_data(run_config(path, data={"max_length": 90, **settings}), bytes_tokenizer())
+    flat = FlatCollator()([data.train[index] for index in range(len(data.train))])
+    targets = flat["labels"][0][flat["target_positions"] + 1]
+    light = [int(token) for token, weight in zip(targets, flat["target_weights"], strict=True) if weight == 0.5]
+    assert bytes_tokenizer().decode(light) == "first<|im_end|>"
+    assert set(flat["target_weights"].tolist()) == {0.5, 1.0}
+
+
+def test_a_batch_shows_which_row_stands_where(write_rows: Any) -> None:
+    path = write_rows([{"messages": said("q", "a" * size)} for size in (3, 9, 6)])
+    padded = DataSession(run_config(path, data={"padding_side": "left"})).batch([0, 1])
+    sizes = [sum(row) for row in padded["attention_mask"]]
+    assert padded["pieces"] == [
+        [{"row": 0, "start": sizes[1] - sizes[0], "end": sizes[1]}],
+        [{"row": 1, "start": 0, "end": sizes[1]}],
+    ]
+    packed = DataSession(run_config(path, data={"packing": True})).batch([0, 1, 2])
+    (pieces,) = packed["pieces"]
+    assert sorted(packed["rows"][0]) == [0, 1, 2]
+    starts = [at for at, position in enumerate(packed["position_ids"][0]) if position == 0]
+    assert [piece["start"] for piece in pieces] == starts
+    assert [piece["end"] for piece in pieces] == [*starts[1:], len(packed["input_ids"][0])]
+
+
+@pytest.mark.parametrize(("weight", "says"), [(-1, "is -1, not from 0 to 1e+06"), (float("nan"), "is nan")])
+def test_weights_without_sense_are_refused(lab: Lab, weight: float, says: str) -> None:
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "loss_weight": weight}]
+    (example,) = lab.examples([{"messages": messages}])
+    assert not example.is_usable
+    assert says in example.problems[0].message

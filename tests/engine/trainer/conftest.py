@@ -158,6 +158,7 @@ class Tiny:
             eval_references=list(references),
             num_rows=len(rows),
             fingerprint="f",
+            is_weighted=any("loss_weights" in row for row in rows),
             summary={},
         )
         arguments = training_arguments(config, layout)

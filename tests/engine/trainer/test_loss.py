@@ -6,14 +6,16 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainingArguments
 
+from tui_trainer.engine.data.collate import PaddedCollator, Padding
 from tui_trainer.engine.models.load import load_model_for_training
 from tui_trainer.engine.trainer.flat import FlatCollator
-from tui_trainer.errors import ConfigurationError
+from tui_trainer.errors import ConfigurationError, DataError
 from tui_trainer.runs.events import EvalMetrics, StepMetrics
 
 
@@ -231,3 +233,72 @@ def test_load_model_is_repeatable(tiny: Any) -> None:
     again = load_model_for_training(run.config, run.tokenizer)
     pairs = zip(run.model.parameters(), again.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def weighted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every second row with a weight for each token, some of them 0.25 and some 3."""
+    return [
+        {**row, "loss_weights": np.where(np.arange(len(row["input_ids"])) % 3, 0.25, 3.0).astype(np.float32)}
+        if number % 2
+        else row
+        for number, row in enumerate(rows)
+    ]
+
+
+def weighted_mean(model: torch.nn.Module, rows: list[dict[str, Any]]) -> float:
+    """The loss by its definition, one token after the other."""
+    total = norm = 0.0
+    for row in rows:
+        logits = model(input_ids=torch.tensor([row["input_ids"]])).logits[0].log_softmax(-1)
+        for place, label in enumerate(row["labels"][1:]):
+            if label != -100:
+                weight = float(row["loss_weights"][place + 1]) if "loss_weights" in row else 1.0
+                total -= weight * float(logits[place, label])
+                norm += weight
+    return total / norm
+
+
+@pytest.mark.parametrize("sizes", [(4, 1), (1, 4)])
+@pytest.mark.parametrize("is_flat", [True, False])
+def test_weights_make_the_loss_a_weighted_mean(tiny: Any, sizes: tuple[int, int], is_flat: bool) -> None:
+    rows = weighted(tiny.rows(8))
+    run = tiny.run(f"per_device_train_batch_size={sizes[0]}", f"gradient_accumulation_steps={sizes[1]}", rows=rows)
+    if not is_flat:
+        run.trainer.data_collator = PaddedCollator(Padding(256))
+    model = copy.deepcopy(run.model)
+    model.set_attn_implementation("sdpa")
+    with torch.no_grad():
+        expected, plain = weighted_mean(model, rows[:4]), model(**tiny.padded(rows[:4])).loss.item()
+    assert abs(expected - plain) > 1e-3
+    assert logged(run)[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_weights_of_one_change_nothing(tiny: Any) -> None:
+    rows = tiny.rows(24)
+    ones = [{**row, "loss_weights": np.ones(len(row["input_ids"]), dtype=np.float32)} for row in rows]
+    assert logged(tiny.run(rows=ones, directory="a")) == pytest.approx(
+        logged(tiny.run(rows=rows, directory="b")), abs=1e-6
+    )
+
+
+def test_eval_loss_is_weighted_too(tiny: Any) -> None:
+    rows = weighted(tiny.rows(6, seed=5))
+    run = tiny.run("eval_on_start=true", "data.eval_split=x", "max_steps=1", eval_rows=rows)
+    run.trainer.eval_collator = PaddedCollator(Padding(256))
+    before = copy.deepcopy(run.model)
+    run.train()
+    before.set_attn_implementation("sdpa")
+    with torch.no_grad():
+        expected = weighted_mean(before, rows)
+    assert run.written(EvalMetrics)[0].metrics["eval_loss"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_loss_with_other_terms_cannot_be_weighted(tiny: Any) -> None:
+    table = (
+        'model.from_scratch={model_type = "mixtral", hidden_size = 32, intermediate_size = 32, num_hidden_layers = 1, '
+        "num_attention_heads = 4, num_key_value_heads = 2, num_local_experts = 2, output_router_logits = true}"
+    )
+    run = tiny.run(table, rows=weighted(tiny.rows(8)))
+    run.trainer.data_collator = PaddedCollator(Padding(256))
+    with pytest.raises(DataError, match="a term for the experts"):
+        run.train()

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tui_trainer.config.data import DataConfig
-from tui_trainer.engine.data.example import IGNORED
+from tui_trainer.engine.data.example import IGNORED, LOSS_WEIGHTS
+from tui_trainer.engine.data.packing import joined_weights
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,10 @@ class Padding:
 
 
 def padded_batch(examples: Sequence[Example], padding: Padding) -> dict[str, np.ndarray]:
-    """`input_ids`, `attention_mask` and `labels`, int64, shape (batch, length)."""
+    """`input_ids`, `attention_mask` and `labels`, int64, shape (batch, length).
+
+    With `loss_weights`, float32, where an example has weights.
+    """
     length = padding.length(max(len(example["input_ids"]) for example in examples))
     shape = (len(examples), length)
     batch = {
@@ -57,12 +61,16 @@ def padded_batch(examples: Sequence[Example], padding: Padding) -> dict[str, np.
         "attention_mask": np.zeros(shape, dtype=np.int64),
         "labels": np.full(shape, IGNORED, dtype=np.int64),
     }
+    if any(LOSS_WEIGHTS in example for example in examples):
+        batch[LOSS_WEIGHTS] = np.ones(shape, dtype=np.float32)
     for row, example in enumerate(examples):
         size = len(example["input_ids"])
         place = slice(0, size) if padding.side == "right" else slice(length - size, length)
         batch["input_ids"][row, place] = example["input_ids"]
         batch["attention_mask"][row, place] = 1
         batch["labels"][row, place] = example["labels"]
+        if LOSS_WEIGHTS in example:
+            batch[LOSS_WEIGHTS][row, place] = example[LOSS_WEIGHTS]
     return batch
 
 
@@ -70,8 +78,11 @@ def packed_batch(examples: Sequence[Example]) -> dict[str, np.ndarray]:
     """`input_ids`, `labels` and `position_ids`, int64, shape (1, num_tokens): all examples in one row, none padded.
 
     There is no attention mask: with one, transformers would not look for the borders and examples would see each other.
+    With `loss_weights`, float32, where an example has weights.
     """
-    return {name: np.concatenate([np.asarray(row[name]) for row in examples])[None] for name in _PACKED}
+    batch = {name: np.concatenate([np.asarray(row[name]) for row in examples])[None] for name in _PACKED}
+    weights = joined_weights(examples)
+    return batch if weights is None else {**batch, LOSS_WEIGHTS: weights[None]}
 
 
 _PACKED = ("input_ids", "labels", "position_ids")
@@ -84,7 +95,7 @@ class PaddedCollator:
         self.padding = padding
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        """The batch as int64 tensors of shape (batch, length)."""
+        """The batch as tensors of shape (batch, length)."""
         return _tensors(padded_batch(examples, self.padding))
 
 
@@ -92,7 +103,7 @@ class PackedCollator:
     """Puts packed rows one behind the other."""
 
     def __call__(self, rows: Sequence[Example]) -> dict[str, torch.Tensor]:
-        """The batch as int64 tensors of shape (1, num_tokens)."""
+        """The batch as tensors of shape (1, num_tokens)."""
         return _tensors(packed_batch(rows))
 
 

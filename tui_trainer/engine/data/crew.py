@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from tui_trainer.config.schema import RunConfig
-from tui_trainer.engine.data.example import Example
+from tui_trainer.engine.data.example import Example, Weighted
 from tui_trainer.engine.data.fingerprint import fingerprint_of
 from tui_trainer.engine.data.pipeline import BATCH_ROWS
 from tui_trainer.engine.data.pipeline_setup import pipeline_for
@@ -158,15 +158,17 @@ class _Member:
 def _to_json(example: Example) -> list[Any]:
     problems = [[problem.code.value, problem.message] for problem in example.problems]
     counts = [example.is_usable, example.is_truncated, example.num_tokens_before, example.has_prompt]
-    return [example.row, example.input_ids, example.trained, problems, *counts]
+    weighted = [[part.start, part.end, part.weight] for part in example.weighted]
+    return [example.row, example.input_ids, example.trained, weighted, problems, *counts]
 
 
 def _from_json(item: list[Any]) -> Example:
-    row, input_ids, trained, problems, is_usable, is_truncated, num_tokens_before, has_prompt = item
+    row, input_ids, trained, weighted, problems, is_usable, is_truncated, num_tokens_before, has_prompt = item
     return Example(
         row=row,
         input_ids=input_ids,
         trained=[(start, end) for start, end in trained],
+        weighted=[Weighted(*part) for part in weighted],
         problems=[RowProblem(Code(code), message) for code, message in problems],
         is_usable=is_usable,
         is_truncated=is_truncated,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tui_trainer.engine.data.example import Example, Stretch
+from tui_trainer.engine.data.example import Example, Stretch, Weighted
 from tui_trainer.engine.data.problems import Code, RowProblem
 
 
@@ -55,6 +55,11 @@ class Cutter:
             input_ids=example.input_ids[start:end],
             # the first token of an example is never trained
             trained=_clipped(example.trained, start, end, least=1),
+            weighted=[
+                Weighted(first, last, stretch.weight)
+                for stretch in example.weighted
+                for first, last in _clipped([(stretch.start, stretch.end)], start, end, least=1)
+            ],
             stretches=[
                 Stretch(first, last, stretch.role)
                 for stretch in example.stretches

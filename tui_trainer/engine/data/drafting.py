@@ -6,8 +6,8 @@ The first half of `pipeline`; `tokenising` is the second.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from tui_trainer.config.data import DataConfig
 from tui_trainer.engine.data.example import Example
@@ -39,6 +39,7 @@ class Draft:
         answer_start: where the completion begins in a pair without template.
         with_special_tokens: whether the tokenizer adds its special tokens.
         trained_messages: numbers of the messages that count in the loss.
+        weights: of those that do not weigh 1.
     """
 
     example: Example
@@ -47,6 +48,7 @@ class Draft:
     answer_start: int | None = None
     with_special_tokens: bool = False
     trained_messages: frozenset[int] = frozenset()
+    weights: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,15 @@ class Drafter:
         self._check_chat(example, chat)
         rendered = self._finder.find(chat, with_care=in_detail)
         example.problems.extend(rendered.problems)
-        return Draft(example, rendered.text, rendered, trained_messages=self._trained_messages(chat))
+        trained = self._trained_messages(chat)
+        weights = {number: float(chat.messages[number].get("weight", 1)) for number in trained}
+        return Draft(
+            example,
+            rendered.text,
+            rendered,
+            trained_messages=trained,
+            weights={number: weight for number, weight in weights.items() if weight != 1},
+        )
 
     def _prepared(self, chat: Chat) -> Chat:
         messages = chat.messages

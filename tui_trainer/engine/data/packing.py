@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tui_trainer.engine.data.example import IGNORED
+from tui_trainer.engine.data.example import IGNORED, LOSS_WEIGHTS
 
 
 def pack(lengths: Sequence[int], capacity: int, seed: int) -> list[list[int]]:
@@ -46,13 +46,25 @@ def pack(lengths: Sequence[int], capacity: int, seed: int) -> list[list[int]]:
 def packed_row(examples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Examples one behind the other, as `input_ids`, `labels` and `position_ids` of shape (num_tokens,).
 
-    The first label of each is ignored, because what precedes it belongs to another.
+    With `loss_weights` if one of them has weights. The first label of each is ignored, because what precedes it
+    belongs to another.
     """
     labels = np.concatenate([example["labels"] for example in examples])
     lengths = [len(example["input_ids"]) for example in examples]
     labels[np.cumsum([0, *lengths[:-1]])] = IGNORED
+    weights = joined_weights(examples)
     return {
+        **({} if weights is None else {LOSS_WEIGHTS: weights}),
         "input_ids": np.concatenate([example["input_ids"] for example in examples]),
         "labels": labels,
         "position_ids": np.concatenate([np.arange(length) for length in lengths]),
     }
+
+
+def joined_weights(examples: Sequence[dict[str, np.ndarray]]) -> np.ndarray | None:
+    """The weights of examples one behind the other, 1 for those that have none; None if none has any."""
+    if not any(LOSS_WEIGHTS in example for example in examples):
+        return None
+    return np.concatenate(
+        [example.get(LOSS_WEIGHTS, np.ones(len(example["input_ids"]), dtype=np.float32)) for example in examples]
+    )

@@ -51,6 +51,7 @@ class PreparedData:
         num_tokens: their tokens.
         num_trained_tokens: those that count in the loss.
         is_packed: whether an item holds several examples.
+        is_weighted: whether some labels may weigh more or less than others.
         summary: what becomes data.json.
         eval_references: prompts and answers of the first evaluation rows.
     """
@@ -64,6 +65,7 @@ class PreparedData:
     num_tokens: int
     num_trained_tokens: int
     is_packed: bool = False
+    is_weighted: bool = False
     summary: dict[str, Any] = field(default_factory=dict)
     eval_references: list[EvalReference] = field(default_factory=list)
 
@@ -118,6 +120,7 @@ def prepare_data(
         num_tokens=int(train.lengths.sum()),
         num_trained_tokens=int(store.trained[train.indices].sum()),
         is_packed=is_packed,
+        is_weighted=store.is_weighted or (eval_store is not None and eval_store.is_weighted),
         eval_references=references(pipeline, *held_out, num_references) if held_out else [],
     )
     prepared.summary = _summary(config, prepared, pipeline, opened, store)

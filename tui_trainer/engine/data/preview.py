@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tui_trainer.engine.data.example import Example
+from tui_trainer.engine.data.example import LOSS_WEIGHTS, Example
 from tui_trainer.engine.data.rows import Record
 from tui_trainer.engine.data.session import DataSession, cell_text, raw_text
 from tui_trainer.engine.report import Report, ignore_report
@@ -41,7 +41,8 @@ def preview_document(
 
 
 def row_document(example: Example) -> dict[str, Any]:
-    """A row of the preview."""
+    """A row of the preview; with `loss_weights` where not all labels weigh 1."""
+    weights = example.loss_weights
     return {
         "row": example.row,
         "num_tokens": example.num_tokens,
@@ -52,6 +53,7 @@ def row_document(example: Example) -> dict[str, Any]:
         "input_ids": example.input_ids,
         "attention_mask": [1] * example.num_tokens,
         "labels": example.labels,
+        **({} if weights is None else {LOSS_WEIGHTS: weights.tolist()}),
         "text": example.text,
         "spans": [span.to_dict() for span in example.spans],
     }

@@ -12,12 +12,11 @@ from functools import cached_property
 from typing import Any
 
 from tui_trainer.config.schema import RunConfig
+from tui_trainer.engine.data.batch_view import batch_document
 from tui_trainer.engine.data.building import VERDICT, build_store
-from tui_trainer.engine.data.collate import Padding, packed_batch, padded_batch
 from tui_trainer.engine.data.crew import Job
-from tui_trainer.engine.data.example import Example, example_arrays
+from tui_trainer.engine.data.example import Example
 from tui_trainer.engine.data.generation import configured_stops
-from tui_trainer.engine.data.packing import pack, packed_row
 from tui_trainer.engine.data.pipeline import DataPipeline
 from tui_trainer.engine.data.pipeline_setup import pipeline_for
 from tui_trainer.engine.data.prepare import fingerprint_for
@@ -194,26 +193,11 @@ class DataSession:
         return store.problem_rows(code).tolist() if store else []
 
     def batch(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """What the collator makes of some rows, as nested lists, with the text of each row of the batch."""
-        records = [self.record(number) for number in numbers]
+        """What the collator makes of some rows; see `batch_view`."""
         pipeline = self.pipeline()
-        usable = [example for example in pipeline.examples(records) if example.is_usable]
-        if not usable:
-            return {"input_ids": [], "attention_mask": [], "labels": [], "position_ids": [], "texts": [], "rows": []}
-        arrays = [example_arrays(example) for example in usable]
-        data = self.config.data
-        if data.packing:
-            bins = pack([example.num_tokens for example in usable], data.max_length, self.config.training.seed)
-            packed = [packed_batch([packed_row([arrays[member] for member in members])]) for members in bins]
-            lists = {name: [batch[name][0].tolist() for batch in packed] for name in packed[0]}
-            lists["attention_mask"] = [[1] * len(ids) for ids in lists["input_ids"]]
-            rows = [[usable[member].row for member in members] for members in bins]
-        else:
-            padding = Padding.of(data, pipeline.tokenizer.padded_with(data.pad_token))
-            lists = {name: array.tolist() for name, array in padded_batch(arrays, padding).items()}
-            lists["position_ids"] = [list(range(len(ids))) for ids in lists["input_ids"]]
-            rows = [[example.row] for example in usable]
-        return {**lists, "texts": [pipeline.tokenizer.decode(ids) for ids in lists["input_ids"]], "rows": rows}
+        examples = pipeline.examples([self.record(number) for number in numbers])
+        usable = [example for example in examples if example.is_usable]
+        return batch_document(usable, self.config.data, self.config.training.seed, pipeline.tokenizer)
 
     def _store(self, report: Report) -> ExampleStore:
         if self._judged is None:

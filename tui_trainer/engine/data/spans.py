@@ -18,6 +18,7 @@ def spans_of(example: Example, tokenizer: TextTokenizer) -> list[Span]:
         borders |= {stretch.start, stretch.end}
     for start, end in example.trained:
         borders |= {start, end}
+    borders |= {border for part in example.weighted for border in (part.start, part.end)}
     edges = sorted(border for border in borders if 0 <= border <= total)
     return [
         Span(
@@ -26,6 +27,7 @@ def spans_of(example: Example, tokenizer: TextTokenizer) -> list[Span]:
             any(first <= start and end <= last for first, last in example.trained),
             _role_at(example, start),
             tokenizer.decode(example.input_ids[start:end]),
+            next((part.weight for part in example.weighted if part.start <= start < part.end), 1.0),
         )
         for start, end in itertools.pairwise(edges)
     ]

@@ -3,7 +3,8 @@
 A store is a folder of flat arrays, named by its fingerprint and put in place by one rename, so that there is a whole
 one or none. It holds what `verdict` found out too. Layout: `ids.bin` (uint16 or uint32) and `mask.bin` (uint8, 1 where
 the token counts in the loss), all examples one behind the other; `offsets.npy`, `rows.npy` and `trained.npy`, one
-number an example; `lengths.npy`, one number a row; `problems.npz`, the rows of each problem; `meta.json`.
+number an example; `weighted.npy`, shape (num_stretches, 4), example, start, end and weight of the stretches that do not
+weigh 1; `lengths.npy`, one number a row; `problems.npz`, the rows of each problem; `meta.json`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tui_trainer.engine.data.example import IGNORED, Example
+from tui_trainer.engine.data.example import IGNORED, LOSS_WEIGHTS, Example, Weighted, weights_of
 from tui_trainer.errors import MachineError
 from tui_trainer.paths import cache_dir, make_private
 from tui_trainer.runs.files import read_json, write_json
@@ -48,6 +49,7 @@ class ExampleStore:
         self.rows: np.ndarray = np.load(folder / "rows.npy")
         self.trained: np.ndarray = np.load(folder / "trained.npy")
         self.lengths: np.ndarray = np.load(folder / "lengths.npy")
+        self._weighted: np.ndarray = np.load(folder / "weighted.npy")
         self._folder = folder
         self._ids = _mapped(folder / "ids.bin", np.dtype(self.meta["dtype"]))
         self._mask = _mapped(folder / "mask.bin", np.dtype(np.uint8))
@@ -60,10 +62,24 @@ class ExampleStore:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """`input_ids` and `labels` of an example, int64, shape (num_tokens,)."""
+        """`input_ids` and `labels` of an example, int64, shape (num_tokens,).
+
+        With `loss_weights`, float32 of the same shape, where not all labels weigh 1.
+        """
         start, end = self._offsets[index], self._offsets[index + 1]
         ids = self._ids[start:end].astype(np.int64)
-        return {"input_ids": ids, "labels": np.where(self._mask[start:end], ids, IGNORED)}
+        item = {"input_ids": ids, "labels": np.where(self._mask[start:end], ids, IGNORED)}
+        if self.is_weighted:
+            first, last = np.searchsorted(self._weighted[:, 0], (index, index + 1))
+            stretches = [Weighted(int(row[1]), int(row[2]), row[3]) for row in self._weighted[first:last]]
+            if stretches:
+                item[LOSS_WEIGHTS] = weights_of(len(ids), stretches)
+        return item
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether some labels do not weigh 1."""
+        return len(self._weighted) > 0
 
     def problem_rows(self, code: str) -> np.ndarray:
         """The rows that have a problem."""
@@ -131,6 +147,7 @@ class StoreWriter:
         self._rows = array("q")
         self._lengths = array("q")
         self._trained = array("q")
+        self._weighted = array("d")
 
     def __enter__(self) -> StoreWriter:
         try:
@@ -158,6 +175,8 @@ class StoreWriter:
             for start, end in example.trained:
                 mask[start:end] = 1
             masks.append(mask)
+            for part in example.weighted:
+                self._weighted.extend((len(self._rows), part.start, part.end, part.weight))
             self._offsets.append(self._offsets[-1] + example.num_tokens)
             self._rows.append(example.row)
             self._trained.append(example.num_trained)
@@ -185,6 +204,7 @@ class StoreWriter:
             self._mask.close()
             for name, values in arrays.items():
                 np.save(self._staging / f"{name}.npy", np.frombuffer(values, dtype=np.int64))
+            np.save(self._staging / "weighted.npy", np.frombuffer(self._weighted, dtype=np.float64).reshape(-1, 4))
             np.savez(self._staging / "problems.npz", **problem_rows)  # type: ignore[arg-type]
             counts = {"num_rows": len(self._lengths), "num_examples": len(self._rows), "num_tokens": self._offsets[-1]}
             write_json(self._staging / _META, {"dtype": self._dtype.name, **counts, **meta})

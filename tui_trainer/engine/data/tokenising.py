@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from tokenizers import Encoding
 
 from tui_trainer.engine.data.drafting import Draft
-from tui_trainer.engine.data.example import Example, Stretch
+from tui_trainer.engine.data.example import Example, Stretch, Weighted
 from tui_trainer.engine.data.masking.alignment import PromptCheck, edge_at, end_at
 from tui_trainer.engine.data.masking.rendered import RenderedChat
 from tui_trainer.engine.data.problems import Code, RowProblem
@@ -62,10 +62,12 @@ class Tokeniser:
                 trained = anchors.stretches(ids, self._tokenizer.is_added, draft.trained_messages)
                 if trained is not None:
                     self._take(draft, ids)
-                    draft.example.trained = [(0, len(ids))] if self._trains_all else trained
-                    for turn in anchors.turns:
-                        if turn.message in draft.trained_messages:
-                            draft.example.problems.extend(turn.problems)
+                    turns = [turn for turn in anchors.turns if turn.message in draft.trained_messages]
+                    for turn, (start, end) in zip(turns, trained, strict=True):
+                        self._train(draft, turn.message, start, end)
+                        draft.example.problems.extend(turn.problems)
+                    if self._trains_all:
+                        draft.example.trained = [(0, len(ids))]
 
     def _tokenise_with_places(self, drafts: Sequence[Draft], with_special_tokens: bool, in_detail: bool) -> None:
         if not drafts:
@@ -100,10 +102,16 @@ class Tokeniser:
             if problem:
                 example.problems.append(problem)
             if start < end:
-                example.trained.append((start, end))
+                self._train(draft, turn.message, start, end)
         if self._trains_all:
             example.trained = [(0, len(example.input_ids))]
         self._look_for_special_tokens(example)
+
+    def _train(self, draft: Draft, message: int, start: int, end: int) -> None:
+        """Let the tokens of a turn count in the loss; where all tokens count, all weigh the same."""
+        draft.example.trained.append((start, end))
+        if message in draft.weights and not self._trains_all:
+            draft.example.weighted.append(Weighted(start, end, draft.weights[message]))
 
     def _look_for_special_tokens(self, example: Example) -> None:
         """A special token inside a text of the row would end the turn or begin another."""

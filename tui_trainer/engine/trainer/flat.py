@@ -20,7 +20,9 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-IGNORED = -100
+from tui_trainer.engine.data.example import IGNORED
+from tui_trainer.engine.data.packing import joined_weights
+
 SPLIT_SDPA = "split_sdpa"
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Largest difference of a logit, as a share of the largest logit."""
@@ -32,7 +34,8 @@ class FlatCollator:
     A row holds `input_ids` and `labels`, and `position_ids` where it is packed from several examples: each position 0
     begins a sequence. The result holds tensors of shape (1, num_tokens) - `input_ids`, `labels`, `position_ids`,
     `attention_mask` (all ones) -, the indices `target_positions` of the tokens whose successor has a label, and the
-    list `sequence_lengths`. The first label of a sequence is ignored: nothing precedes it.
+    list `sequence_lengths`; where a row has `loss_weights`, `target_weights` too, one weight a target. The first label
+    of a sequence is ignored: nothing precedes it.
     """
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -44,12 +47,15 @@ class FlatCollator:
         starts = np.cumsum([0, *lengths[:-1]])
         labels[starts] = IGNORED
         position_ids = np.arange(len(input_ids)) - np.repeat(starts, lengths)
+        targets = np.flatnonzero(labels[1:] != IGNORED)
+        weights = joined_weights(rows)
         return {
+            **({} if weights is None else {"target_weights": torch.from_numpy(weights[targets + 1])}),
             "input_ids": torch.from_numpy(input_ids)[None],
             "labels": torch.from_numpy(labels)[None],
             "position_ids": torch.from_numpy(position_ids)[None],
             "attention_mask": torch.ones((1, len(input_ids)), dtype=torch.long),
-            "target_positions": torch.from_numpy(np.flatnonzero(labels[1:] != IGNORED)),
+            "target_positions": torch.from_numpy(targets),
             "sequence_lengths": lengths,
         }
 
@@ -122,15 +128,22 @@ def why_not_flat(model: PreTrainedModel, max_length: int) -> str:
     parameters = inspect.signature(model.forward).parameters
     if "logits_to_keep" not in parameters or "position_ids" not in parameters:
         return "the model computes logits for all positions"
-    if LOSS_MAPPING.get(getattr(model, "loss_type", None) or "") is not ForCausalLMLoss:
-        return "the model has a loss of its own"
-    if getattr(config, "output_router_logits", False):
-        return "the loss has a term for the experts"
+    if reason := own_loss(model):
+        return reason
     if config._attn_implementation not in ("sdpa", SPLIT_SDPA):
         return f"attention is computed by {config._attn_implementation}"
     window = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
     if window and window < max_length:
         return f"attention sees only {window} tokens back"
+    return ""
+
+
+def own_loss(model: PreTrainedModel) -> str:
+    """What makes the loss of a model other than the mean over the labels; empty if nothing does."""
+    if LOSS_MAPPING.get(getattr(model, "loss_type", None) or "") is not ForCausalLMLoss:
+        return "the model has a loss of its own"
+    if getattr(model.config.get_text_config(), "output_router_logits", False):
+        return "the loss has a term for the experts"
     return ""
 
 

@@ -135,6 +135,7 @@ def make_trainer(
         eval_dataset=data.eval if data.eval is not None else [] if config.sampling.prompts else None,
         data_collator=data.collator,
         eval_collator=data.eval_collator,
+        is_weighted=data.is_weighted,
         processing_class=tokenizer,
         callbacks=[RunAlerts(events, layout, tools.checkpoints)],
     )

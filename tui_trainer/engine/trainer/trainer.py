@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -21,15 +20,16 @@ from transformers.trainer_utils import HubStrategy, SaveStrategy
 from transformers.utils import GENERATION_CONFIG_NAME
 from typing_extensions import override
 
+from tui_trainer.engine.data.example import LOSS_WEIGHTS
 from tui_trainer.engine.trainer.checkpoint import Checkpoints, Score
 from tui_trainer.engine.trainer.evaluation import eval_batches, untouched_randomness
 from tui_trainer.engine.trainer.failures import NotANumberError
-from tui_trainer.engine.trainer.flat import IGNORED
 from tui_trainer.engine.trainer.hub import HubUploads
 from tui_trainer.engine.trainer.journal import EventLog
 from tui_trainer.engine.trainer.mailbox import Group, Mailbox
 from tui_trainer.engine.trainer.quiz import Quiz
 from tui_trainer.engine.trainer.steering import Steering
+from tui_trainer.engine.trainer.token_loss import LEAST_WEIGHT, check_weighable, summed_loss, target_weight
 from tui_trainer.engine.trainer.watch import LossWatch, Window, peak_memory
 from tui_trainer.errors import MachineError
 from tui_trainer.runs.checkpoint_state import CheckpointState
@@ -70,15 +70,19 @@ class RunTrainer(Trainer):
     Args:
         tools: the parts above.
         eval_collator: makes a batch of evaluation rows.
+        is_weighted: some labels may weigh more or less than others; the same on all ranks.
         named: the arguments of `transformers.Trainer`.
 
     Attributes:
         resumed: the state of the checkpoint that the run goes on from.
     """
 
-    def __init__(self, tools: RunTools, eval_collator: Callable[..., dict[str, Any]], **named: Any) -> None:
+    def __init__(
+        self, tools: RunTools, eval_collator: Callable[..., dict[str, Any]], *, is_weighted: bool = False, **named: Any
+    ) -> None:
         super().__init__(**named)
         self.eval_collator = eval_collator
+        self._is_weighted = is_weighted
         self._tools = tools
         self._window = Window()
         self._window_tokens = 0
@@ -154,24 +158,29 @@ class RunTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """The loss of a batch; for a flat one logits are made only where a label asks for them."""
-        if "target_positions" not in inputs:
+        if "target_positions" not in inputs and LOSS_WEIGHTS not in inputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        inputs = dict(inputs)
-        labels, positions = inputs.pop("labels"), inputs.pop("target_positions")
-        outputs = model(**inputs, logits_to_keep=positions)
-        loss = functional.cross_entropy(
-            outputs.logits[0].float(),
-            labels[0, positions + 1],
-            reduction="sum",
-            label_smoothing=self.args.label_smoothing_factor,
-        )
+        if LOSS_WEIGHTS in inputs:
+            check_weighable(self.accelerator.unwrap_model(model))
+        loss, outputs = summed_loss(model, inputs, self.args.label_smoothing_factor)
         if num_items_in_batch is None:
-            loss = loss / max(len(positions), 1)
+            loss = loss / target_weight(inputs).clamp(min=LEAST_WEIGHT)
         else:
-            loss = loss / torch.as_tensor(num_items_in_batch, device=loss.device).clamp(min=1)
+            loss = loss / torch.as_tensor(num_items_in_batch, device=loss.device).clamp(min=LEAST_WEIGHT)
             if self.args.average_tokens_across_devices:
                 loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    @override
+    def _get_num_items_in_batch(
+        self, batch_samples: list[dict[str, Any]], device: torch.device
+    ) -> torch.Tensor | int | None:
+        """What the labels of an update weigh together, on all ranks; without weights, their number."""
+        if not (self._is_weighted and self.model_accepts_loss_kwargs and batch_samples):
+            return super()._get_num_items_in_batch(batch_samples, device)
+        total = torch.stack([target_weight(batch).float() for batch in batch_samples]).sum().to(device)
+        is_shared = self.args.average_tokens_across_devices and self.args.world_size > 1
+        return self.accelerator.gather(total).sum() if is_shared else total
 
     @override
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -238,10 +247,10 @@ class RunTrainer(Trainer):
         rows: Any = self.eval_dataset
         batches, num_counted = eval_batches(len(rows), self.args.eval_batch_size, self._tools.group)
         loader = DataLoader(rows, batch_sampler=batches, collate_fn=self.eval_collator)
-        total, count = 0.0, 0
+        total = count = 0.0
         for index, batch in enumerate(loader):
             inputs = self._prepare_inputs(batch)
-            num_labels = int(inputs["labels"][..., 1:].ne(IGNORED).sum())
+            num_labels = target_weight(inputs).item()
             with self.compute_loss_context_manager():
                 mean = self.compute_loss(self.trained, inputs)
             if index < num_counted and num_labels:

@@ -24,6 +24,7 @@ _ROLE_KEYS = ("role", "from")
 _CONTENT_KEYS = ("content", "value", "text")
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _WEIGHT_KEYS = ("weight", "loss_weight", "train", "training")
+_MAX_WEIGHT = 1e6
 _KEPT_KEYS = ("name", "tool_call_id")
 _PLAIN_KEYS = {"role", "content"}
 _PLAIN_ROLES = ("user", "assistant", "system")
@@ -150,7 +151,12 @@ def _clean(turn: Any, column: str) -> Message:
     role = _role(turn, column)
     content = next((turn[key] for key in _CONTENT_KEYS if turn.get(key) is not None), None)
     if role == "function_call":
-        return {"role": "assistant", "content": "", "tool_calls": _calls_of_text(content, column), **_weight(turn)}
+        return {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": _calls_of_text(content, column),
+            **_weight(turn, column),
+        }
     calls = _tool_calls(turn, column)
     reasoning = next((turn[key] for key in _REASONING_KEYS if turn.get(key) is not None), None)
     message: Message = {"role": role}
@@ -162,7 +168,7 @@ def _clean(turn: Any, column: str) -> Message:
     for key in _KEPT_KEYS:
         if isinstance(turn.get(key), str):
             message[key] = turn[key]
-    return message | _weight(turn)
+    return message | _weight(turn, column)
 
 
 def _content_of_plain(content: Any, role: str, column: str) -> str:
@@ -240,7 +246,12 @@ def _calls_of_text(content: Any, column: str) -> list[dict[str, Any]]:
     return [_tool_call(call, f"{column}.value") for call in calls]
 
 
-def _weight(turn: Mapping[str, Any]) -> dict[str, float]:
-    """Whether the message counts in the loss, where the row says so."""
-    weight = next((turn[key] for key in _WEIGHT_KEYS if isinstance(turn.get(key), (int, float))), None)
-    return {} if weight is None else {"weight": float(weight)}
+def _weight(turn: Mapping[str, Any], column: str) -> dict[str, float]:
+    """How much the message counts in the loss, where the row says so; 0 for not at all."""
+    key = next((key for key in _WEIGHT_KEYS if isinstance(turn.get(key), (int, float))), None)
+    if key is None:
+        return {}
+    weight = float(turn[key])
+    if not 0 <= weight <= _MAX_WEIGHT:
+        raise UnusableRowError(Code.SCHEMA, f"{column}.{key} is {weight:g}, not from 0 to {_MAX_WEIGHT:g}")
+    return {"weight": weight}
