@@ -95,10 +95,12 @@ class Bench:
         grace_seconds: float = 5.0,
         argv: tuple[str, ...] = (sys.executable, str(HERE / "fake_trainer.py")),
         max_restarts: int = 0,
+        restart_delay: float = 0.0,
     ) -> RunLayout:
         """A run that waits to be started."""
         layout = create("fake", "", {}, root=self.root)
-        LaunchOrder(argv, behaviour or {}, str(self.root), grace_seconds, max_restarts).write(layout)
+        cwd = str(self.root)
+        LaunchOrder(argv, behaviour or {}, cwd, grace_seconds, max_restarts, restart_delay).write(layout)
         self.layouts.append(layout)
         return layout
 

@@ -18,7 +18,7 @@ from tui_trainer.errors import MachineError, UsageError
 from tui_trainer.procs.spawn import start_existing
 from tui_trainer.procs.stop import await_over, report, request_stop, wait_until_over
 from tui_trainer.runs import control
-from tui_trainer.runs.events import Event, RunFailed, RunFinished, RunStopped, decode
+from tui_trainer.runs.events import Alert, Event, RunFailed, RunFinished, RunStopped, decode
 from tui_trainer.runs.journal import read_lines
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.status import RunStatus, State, read_status
@@ -190,8 +190,25 @@ def test_failure_that_may_pass_is_tried_again_as_often_as_allowed(bench: Bench) 
         "started",
         "exited",
     ]
-    assert status.state is State.FAILED
-    assert sum(isinstance(event, RunFailed) for event in events(layout)) == 1
+    assert (status.state, status.restarts, status.max_restarts) == (State.FAILED, 2, 2)
+    assert [event.type for event in events(layout)] == ["Alert", "Alert", "RunFailed"]
+    alert = events(layout)[1]
+    assert isinstance(alert, Alert)
+    assert alert.message == "ended by the signal SIGKILL; starts again now from its last checkpoint (restart 2 of 2)"
+
+
+def test_restart_is_announced_and_a_stop_meanwhile_ends_the_run(bench: Bench) -> None:
+    layout = bench.run(argv=python("raise RuntimeError('NCCL error: unhandled')"), max_restarts=3, restart_delay=60)
+    start_existing(layout)
+    eventually(lambda: read_status(layout).restarts == 1)
+    status = read_status(layout)
+    assert (status.state, status.reason) == (State.STARTING, "nccl")
+    assert "starts again in 60 s" in status.message
+    assert request_stop(layout)
+    assert wait_until_over(layout, 10)
+    status = read_status(layout)
+    assert (status.state, status.reason) == (State.FAILED, "nccl")
+    assert [entry["type"] for entry in journal(layout)] == ["started", "restarted", "exited"]
 
 
 def test_failure_that_will_not_pass_is_not_tried_again(bench: Bench) -> None:

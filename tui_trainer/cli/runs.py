@@ -141,6 +141,7 @@ def _print_run(record: RunRecord, checkpoints: list[dict[str, Any]]) -> None:
         "state": f"{fmt.STATE_GLYPHS[status.state]} {status.state.value}",
         "reason": f"{status.reason}: {status.message}".strip(": "),
         "remedy": status.remedy,
+        "restarts": f"{status.restarts} of {status.max_restarts}" if status.max_restarts else "",
         "step": f"{status.step} of {'?' if status.max_steps is None else status.max_steps}",
         "loss": f"{fmt.metric(summary.loss)}, evaluation {fmt.metric(summary.eval_loss)}",
         "model": f"{summary.model} ({summary.method})",

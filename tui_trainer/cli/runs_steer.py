@@ -117,6 +117,7 @@ def stop(
     run: RunArgument,
     wait: WaitOption = False,
     now: Annotated[bool, typer.Option("--now", help="Do not wait for it to save.")] = False,
+    kill: Annotated[bool, typer.Option("--kill", help="Kill its processes at once, without asking.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Save and stop at the next step; what does not end within launch.grace_seconds is killed."""
@@ -124,7 +125,7 @@ def stop(
     from tui_trainer.tui.format import size
 
     layout = find_run(run)
-    was_live = request_stop(layout, now=now, by=_SENDER)
+    was_live = request_stop(layout, now=now, kill=kill, by=_SENDER)
     if wait:
         wait_until_over(layout)
     standing = report(layout)
@@ -139,9 +140,10 @@ def stop(
     if not was_live:
         talk().print(f"the run is {status.state.value} already")
     elif not wait:
-        talk().print("asked to stop at once" if now else "asked to save and stop")
+        talk().print("asked to stop at once" if now or kill else "asked to save and stop")
     else:
-        talk().print(f"{status.state.value} at step {status.step}")
+        left = "" if standing.survivors else "; no process is left"
+        talk().print(f"{status.state.value} at step {status.step}{left}")
         for survivor in standing.survivors:
             held = f", holds {size(survivor.gpu_memory)} of GPU memory" if survivor.gpu_memory else ""
             talk().print(f"still there: {survivor.pid} {safe_line(survivor.description)}{held}")

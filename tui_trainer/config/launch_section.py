@@ -59,6 +59,22 @@ class LaunchConfig(Section):
         ),
         expert=True,
     )
+    max_restarts: int = knob(
+        0,
+        "How often a run that failed is started again by itself, from its last good checkpoint; 0 never. Only for "
+        "reasons that may pass (killed, lost processes, GPU or driver errors, errors inside a library), and no more "
+        "after three restarts in a row that came no further.",
+        ge=0,
+        le=1000,
+    )
+    restart_delay: float = knob(
+        10.0,
+        "Pause before the first restart; it doubles with each one that brings no progress, up to 10 minutes.",
+        unit="s",
+        ge=0,
+        le=600,
+        expert=True,
+    )
     grace_seconds: float = knob(
         30.0,
         "How long a stopping run may take to save before it is killed.",

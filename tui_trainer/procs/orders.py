@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tui_trainer.errors import UsageError
-from tui_trainer.runs.files import number, read_json, write_json
+from tui_trainer.runs.files import number, read_json, whole_number, write_json
 from tui_trainer.runs.layout import RunLayout
 
 VERSION = 1
@@ -28,6 +28,7 @@ class LaunchOrder:
         cwd: where it runs, so that relative paths mean what they meant to the user.
         grace_seconds: how long it may take to save when it is to stop.
         max_restarts: how often it is started again after a failure that may pass.
+        restart_delay: seconds before the first restart.
     """
 
     argv: tuple[str, ...]
@@ -35,6 +36,7 @@ class LaunchOrder:
     cwd: str = "."
     grace_seconds: float = 30.0
     max_restarts: int = 0
+    restart_delay: float = 0.0
 
     def write(self, layout: RunLayout) -> None:
         """Put the order into the run directory."""
@@ -47,6 +49,7 @@ class LaunchOrder:
                 "cwd": self.cwd,
                 "grace_seconds": self.grace_seconds,
                 "max_restarts": self.max_restarts,
+                "restart_delay": self.restart_delay,
             },
         )
 
@@ -68,7 +71,8 @@ class LaunchOrder:
             {str(name): str(value) for name, value in env.items()},
             str(data.get("cwd") or "."),
             number(data.get("grace_seconds")) or 0.0,
-            int(number(data.get("max_restarts")) or 0),
+            whole_number(data.get("max_restarts")) or 0,
+            number(data.get("restart_delay")) or 0.0,
         )
 
 
@@ -78,27 +82,35 @@ class StopOrder:
 
     Attributes:
         is_now: do not wait for it to save.
+        is_kill: do not ask its processes either; includes `is_now`.
         by: who wants it, for the record.
     """
 
     is_now: bool = False
     by: str = ""
+    is_kill: bool = False
 
     def write(self, layout: RunLayout) -> None:
-        """Put the order into the run directory for good; an order to stop now is not softened by a later one."""
-        standing = StopOrder.read(layout)
-        is_now = self.is_now or (standing is not None and standing.is_now)
-        write_json(
-            layout.stop_request, {"version": VERSION, "now": is_now, "by": self.by, "sent": time.time()}, durable=True
-        )
+        """Put the order into the run directory for good; a harder order is not softened by a later one."""
+        order = self.hardened(StopOrder.read(layout))
+        fields = {"version": VERSION, "now": order.is_now, "kill": order.is_kill, "by": self.by, "sent": time.time()}
+        write_json(layout.stop_request, fields, durable=True)
+
+    def hardened(self, standing: StopOrder | None) -> StopOrder:
+        """This order, pressing at least as hard as one that was given before."""
+        if standing is None:
+            return self
+        is_kill = self.is_kill or standing.is_kill
+        return StopOrder(self.is_now or standing.is_now or is_kill, self.by or standing.by, is_kill)
 
     @classmethod
     def read(cls, layout: RunLayout) -> StopOrder | None:
-        """The order in the run directory, if there is one."""
+        """The order in the run directory, if there is one; what cannot be understood is the mildest."""
         if not layout.stop_request.exists():
             return None
         data = read_json(layout.stop_request) or {}
-        return cls(data.get("now") is True, str(data.get("by") or ""))
+        is_kill = data.get("kill") is True
+        return cls(is_kill or data.get("now") is True, str(data.get("by") or ""), is_kill)
 
     @staticmethod
     def withdraw(layout: RunLayout) -> None:

@@ -57,7 +57,14 @@ def create_run(
     gpus = detect_gpus()
     layout = create(config.name, dump_toml(config.model_dump(mode="json")), run_facts(argv, parent, gpus), root=root)
     command = launch_command(config, layout.root, num_gpus=len(gpus), num_cpus=usable_cpus())
-    order = LaunchOrder(command.argv, command.env, str(Path.cwd()), config.launch.grace_seconds)
+    order = LaunchOrder(
+        command.argv,
+        command.env,
+        cwd=str(Path.cwd()),
+        grace_seconds=config.launch.grace_seconds,
+        max_restarts=config.launch.max_restarts,
+        restart_delay=config.launch.restart_delay,
+    )
     try:
         for name, text in command.files.items():
             write_bytes(layout.root / name, text.encode())

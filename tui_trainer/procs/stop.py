@@ -11,15 +11,19 @@ import time
 from dataclasses import dataclass
 
 from tui_trainer.errors import MachineError
+from tui_trainer.procs.ladder import Rung
 from tui_trainer.procs.lock import is_held
 from tui_trainer.procs.machine import gpu_memory_by_process
 from tui_trainer.procs.orders import StopOrder
 from tui_trainer.procs.proctree import descendants, describe, marked
 from tui_trainer.procs.spawn import adopt
+from tui_trainer.runs.files import parse_object
+from tui_trainer.runs.journal import Tailer
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.status import RunStatus, read_status
 
 _POLL_SECONDS = 0.1
+_JOURNAL_BYTES = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,13 @@ class StopReport:
     Attributes:
         status: its state.
         survivors: its processes that are still there, the supervisor not among them.
+        rung: the last rung of the stop ladder that its supervisor climbed, "asked", "terminated", "killed",
+            "given_up"; empty if none.
     """
 
     status: RunStatus
     survivors: tuple[Survivor, ...]
+    rung: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -60,12 +67,13 @@ class StopReport:
         return sum(survivor.gpu_memory for survivor in self.survivors)
 
 
-def request_stop(layout: RunLayout, *, now: bool = False, by: str = "") -> bool:
-    """Ask for the end of a run without waiting for it. Asking again is harmless, asking with `now` presses harder.
+def request_stop(layout: RunLayout, *, now: bool = False, kill: bool = False, by: str = "") -> bool:
+    """Ask for the end of a run without waiting for it. Asking again is harmless, asking harder presses harder.
 
     Args:
         layout: the run.
         now: do not wait for it to save.
+        kill: do not ask its processes to end either.
         by: who asks, for the record.
 
     Returns:
@@ -78,7 +86,7 @@ def request_stop(layout: RunLayout, *, now: bool = False, by: str = "") -> bool:
     if not is_held(layout) and not marked(layout.root):
         return False
     try:
-        StopOrder(now, by).write(layout)
+        StopOrder(now or kill, by, kill).write(layout)
     except OSError as error:
         raise MachineError(
             f"the order to stop cannot be written: {error.strerror}",
@@ -95,7 +103,19 @@ def report(layout: RunLayout) -> StopReport:
     keys = keys.union(*(descendants(key.pid) for key in keys))
     held = gpu_memory_by_process() if keys else {}
     survivors = (Survivor(key.pid, describe(key), held.get(key.pid, 0)) for key in sorted(keys))
-    return StopReport(read_status(layout), tuple(survivors))
+    return StopReport(read_status(layout), tuple(survivors), _last_rung(layout))
+
+
+def _last_rung(layout: RunLayout) -> str:
+    """How far the supervisor has climbed the ladder since it last started the run, by its journal."""
+    rungs = {rung.name.lower() for rung in Rung}
+    for line in reversed(Tailer(layout.supervisor_log, tail_bytes=_JOURNAL_BYTES).read()):
+        kind = (parse_object(line) or {}).get("type")
+        if kind == "started":
+            return ""
+        if kind in rungs:
+            return str(kind)
+    return ""
 
 
 def is_over(layout: RunLayout) -> bool:

@@ -30,7 +30,9 @@ from tui_trainer.procs.ladder import Rung, StopLadder
 from tui_trainer.procs.orders import LaunchOrder, StopOrder
 from tui_trainer.procs.outcome import Outcome, outcome_of
 from tui_trainer.procs.proctree import ProcessKey, describe, marked
+from tui_trainer.procs.restarts import RestartPolicy
 from tui_trainer.runs import control
+from tui_trainer.runs.events import Alert, Event
 from tui_trainer.runs.identity import ProcessIdentity
 from tui_trainer.runs.journal import JournalWriter
 from tui_trainer.runs.layout import RunLayout
@@ -57,8 +59,6 @@ _IGNORED = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
-_PASSING_REASONS = ("killed", "nccl", "gpu_error", "port", "library_error")
-"""Reasons for a failure that may not be there the next time."""
 
 
 class Supervisor:
@@ -78,7 +78,7 @@ class Supervisor:
         self._ladder = StopLadder(order.grace_seconds)
         self._attempt = Attempt(layout)
         self._stop: StopOrder | None = None
-        self._num_restarts = 0
+        self._restarts = RestartPolicy(order.max_restarts, order.restart_delay)
         self._final_at = self._ended_at = math.inf
         self._last_beat = float("-inf")
         self._last_state: State | None = None
@@ -114,7 +114,9 @@ class Supervisor:
         os.chdir(self._order.cwd)
         self._attempt = Attempt(self._layout)
         self._attempt.start(self._order, _IGNORED)
-        self._log("started", pid=self._attempt.command, argv=list(self._order.argv), restarts=self._num_restarts)
+        self._log(
+            "started", pid=self._attempt.command, argv=list(self._order.argv), restarts=self._restarts.num_restarts
+        )
 
     def supervise(self) -> None:
         """Watch until the run is over and nothing of it is left."""
@@ -129,25 +131,23 @@ class Supervisor:
                 outcome = outcome_of(self._follower.final, self._attempt.evidence(), self._ladder.rung, self._stop)
                 if not self._restart_after(outcome):
                     return self._finish(outcome)
-            elif now - self._last_beat >= HEARTBEAT_SECONDS or self._follower.state is not self._last_state:
-                with contextlib.suppress(OSError):
-                    self._write_status(self._follower.state)
+            else:
+                self._beat(now, self._follower.state)
 
     def _wait(self) -> None:
         is_ending = self._ladder.rung >= Rung.TERMINATED or self._attempt.exit_code is not None
         received = signal.sigtimedwait(_AWAITED, _POLL_SECONDS_WHEN_ENDING if is_ending else _POLL_SECONDS)
         if received is not None and received.si_signo == signal.SIGTERM:
-            self._stop = StopOrder(is_now=self._stop is not None, by="SIGTERM")
+            self._stop = StopOrder(is_now=self._stop is not None, by="SIGTERM").hardened(self._stop)
 
     def _press(self, now: float) -> None:
         """Climb the stop ladder as far as orders and time demand."""
-        order = StopOrder.read(self._layout)
-        if order is not None and (self._stop is None or not self._stop.is_now):
-            self._stop = order
+        self._read_order()
         if self._stop is not None:
             # a run that made no step yet has nothing to save
             is_abrupt = self._stop.is_now or self._follower.state is State.STARTING
-            self._climb(Rung.TERMINATED if is_abrupt else Rung.ASKED, now)
+            rung = Rung.KILLED if self._stop.is_kill else Rung.TERMINATED if is_abrupt else Rung.ASKED
+            self._climb(rung, now)
         self._ladder.wait_until(self._follower.last_work + self._order.grace_seconds)
         if self._lingers(now):
             self._climb(Rung.TERMINATED, now)
@@ -155,6 +155,11 @@ class Supervisor:
             self._climb(rung, now)
         if self._ladder.rung in (Rung.TERMINATED, Rung.KILLED):
             self._signal()
+
+    def _read_order(self) -> None:
+        order = StopOrder.read(self._layout)
+        if order is not None:
+            self._stop = order.hardened(self._stop)
 
     def _lingers(self, now: float) -> bool:
         """Whether processes go on although the command, or the run itself, has ended."""
@@ -185,12 +190,15 @@ class Supervisor:
             self._log("signalled", signal="SIGTERM", pids=sorted(key.pid for key in signalled))
 
     def _restart_after(self, outcome: Outcome) -> bool:
-        may_pass = outcome.state is State.FAILED and outcome.reason in _PASSING_REASONS
-        is_pressed = self._stop is not None or self._ladder.rung is Rung.GIVEN_UP
-        if not may_pass or is_pressed or self._num_restarts >= self._order.max_restarts:
+        """Start the run again if its failure may pass; returns whether it was."""
+        if outcome.state is not State.FAILED or self._stop is not None or self._ladder.rung is Rung.GIVEN_UP:
             return False
-        self._num_restarts += 1
-        self._log("restarted", reason=outcome.reason, message=outcome.message, restarts=self._num_restarts)
+        delay = self._restarts.delay_after(outcome.reason, self._follower.step)
+        if delay is None:
+            return False
+        self._log("restarted", reason=outcome.reason, message=outcome.message, restarts=self._restarts.num_restarts)
+        if not self._rest(delay, outcome):
+            return False
         self._ladder = StopLadder(self._order.grace_seconds)
         self._final_at = self._ended_at = math.inf
         self._follower.begin_attempt()
@@ -200,18 +208,42 @@ class Supervisor:
             return False
         return True
 
+    def _rest(self, delay: float, outcome: Outcome) -> bool:
+        """Wait before the next start; returns whether it is still wanted then."""
+        number, most = self._restarts.num_restarts, self._restarts.max_restarts
+        when = f"in {delay:.0f} s" if delay >= 1 else "now"
+        message = f"{outcome.message}; starts again {when} from its last checkpoint (restart {number} of {most})"
+        with contextlib.suppress(OSError):
+            self._write_event(Alert(step=self._follower.step, kind="restart", message=message))
+        until = time.monotonic() + delay
+        waiting = Outcome(State.STARTING, outcome.reason, message, outcome.remedy)
+        self._last_beat = float("-inf")
+        while (now := time.monotonic()) < until and self._stop is None:
+            self._beat(now, State.STARTING, waiting)
+            self._wait()
+            self._read_order()
+        return self._stop is None
+
+    def _beat(self, now: float, state: State, outcome: Outcome | None = None) -> None:
+        """Write the status now and then, and whenever the state is another one."""
+        if now - self._last_beat >= HEARTBEAT_SECONDS or state is not self._last_state:
+            with contextlib.suppress(OSError):
+                self._write_status(state, outcome)
+
     def _finish(self, outcome: Outcome) -> None:
         """Write down how the run ended; a full disk is waited for, space may come free now."""
         survivors = [describe(key) for key in self._attempt.left()] if self._ladder.rung is Rung.GIVEN_UP else []
         exit_code = self._attempt.exit_code
         if self._follower.final is None:
-            _insist(lambda: self._write_final_event(outcome))
+            final = outcome.event(self._follower.step, self._follower.attempt)
+            _insist(lambda: self._write_event(final))
         _insist(lambda: self._write_status(outcome.state, outcome, exit_code))
         self._log("exited", state=outcome.state.value, reason=outcome.reason, exit_code=exit_code, survivors=survivors)
 
-    def _write_final_event(self, outcome: Outcome) -> None:
+    def _write_event(self, event: Event) -> None:
+        """Append to the events what no rank lives to write."""
         with JournalWriter(self._layout.events) as journal:
-            journal.write(outcome.event(self._follower.step, self._follower.attempt), durable=True)
+            journal.write(event, durable=True)
 
     def _write_status(self, state: State, outcome: Outcome | None = None, exit_code: int | None = None) -> None:
         self._last_beat, self._last_state = time.monotonic(), state
@@ -230,6 +262,8 @@ class Supervisor:
                 loss=follower.loss,
                 heartbeat=time.time(),
                 exit_code=exit_code,
+                restarts=self._restarts.num_restarts,
+                max_restarts=self._restarts.max_restarts,
                 process=self._identity,
             ),
         )

@@ -96,7 +96,16 @@ def sync(path: Path) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file; None if the file is missing, unreadable or no object."""
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return parse_object(content)
+
+
+def parse_object(content: bytes) -> dict[str, Any] | None:
+    """The object in a JSON text; None if it is torn, or no object."""
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -55,6 +55,8 @@ class RunStatus:
         remedy: a sentence on what to do about it.
         message: a sentence on what happened.
         heartbeat: Unix time at which the supervisor last wrote.
+        restarts: how often it was started again by itself.
+        max_restarts: how often it may be.
         process: the supervisor.
     """
 
@@ -69,6 +71,8 @@ class RunStatus:
     loss: float | None = None
     heartbeat: float = 0.0
     exit_code: int | None = None
+    restarts: int = 0
+    max_restarts: int = 0
     process: ProcessIdentity | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,6 +109,8 @@ def read_status(layout: RunLayout) -> RunStatus:
         loss=number(data.get("loss")),
         heartbeat=number(data.get("heartbeat")) or 0.0,
         exit_code=whole_number(data.get("exit_code")),
+        restarts=whole_number(data.get("restarts")) or 0,
+        max_restarts=whole_number(data.get("max_restarts")) or 0,
         process=ProcessIdentity.from_dict(data),
     )
     return status if not state.is_live or is_alive(layout, status) else _without_processes(layout, status)

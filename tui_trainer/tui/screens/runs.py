@@ -49,6 +49,7 @@ class RunsScreen(WorkbenchScreen):
         Binding("enter", "open_run", "Open", id="runs-open", tooltip="Bring the run into view on the Train screen"),
         Binding("c", "chat", "Chat", id="runs-chat", tooltip="Talk to the run's newest checkpoint"),
         Binding("a", "clone", "Clone", id="runs-clone", tooltip="Take the run's configuration into Args"),
+        Binding("x", "stop", "Stop", id="runs-stop", tooltip="The stop ladder: save first, end, kill"),
         Binding("R", "rename", "Rename", id="runs-rename", tooltip="Give the run another name"),
         Binding("D", "delete", "Delete", id="runs-delete", tooltip="Delete the run and its files"),
         Binding("i", "config", "Config", id="runs-config", tooltip="The run's whole configuration"),
@@ -180,6 +181,15 @@ class RunsScreen(WorkbenchScreen):
                 text = f"{layout.config} cannot be read: {error.strerror}"
             self.app.push_screen(TextScreen(layout.id, text))
 
+    def action_stop(self) -> None:
+        """Open the stop ladder of the run under the cursor."""
+        from tui_trainer.tui.screens.stopping import Stopping
+
+        if (summary := self._current()) is None or summary.record.status.state.is_over:
+            self.say("no run is going on under the cursor")
+        else:
+            self.app.push_screen(Stopping(summary.record.layout))
+
     def action_rename(self) -> None:
         """Ask for another name."""
         if (summary := self._current()) is not None:
@@ -247,7 +257,9 @@ def details(summary: RunSummary) -> list[tuple[str, str]]:
     lines = [
         ("id", record.id),
         ("state", f"{status.state.value} {status.reason}".strip()),
+        ("why", status.message),
         ("remedy", status.remedy),
+        ("restarts", f"{status.restarts} of {status.max_restarts}" if status.max_restarts else ""),
         ("took", fmt.duration(summary.seconds)),
         ("method", f"{summary.method}, lr {fmt.metric(training.get('learning_rate'))}"),
         ("model", summary.model),

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from textual import work
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 
-from tui_trainer.errors import WorkbenchError
 from tui_trainer.runs.control import send
 from tui_trainer.runs.events import ControlApplied
 from tui_trainer.runs.layout import RunLayout
@@ -22,7 +20,7 @@ from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.screens.base import WorkbenchScreen
 from tui_trainer.tui.widgets.answers import Answers
-from tui_trainer.tui.widgets.ask import AskText, Pick
+from tui_trainer.tui.widgets.ask import AskText
 from tui_trainer.tui.widgets.chart import Chart, Curve, Mark, Plot
 from tui_trainer.tui.widgets.event_list import EventList
 from tui_trainer.tui.widgets.log_pane import LogPane
@@ -58,7 +56,7 @@ class TrainScreen(WorkbenchScreen):
         "carried out at the next step and answered under events."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("x", "stop", "Stop", id="train-stop", tooltip="Stop the run: save first, or at once"),
+        Binding("x", "stop", "Stop", id="train-stop", tooltip="The stop ladder: save first, end, kill"),
         Binding("l", "learning_rate", "Rate", id="train-rate", tooltip="Change the learning rate while it runs"),
         Binding("s", "command('save')", "Save", id="train-save", tooltip="Save a checkpoint now"),
         Binding("v", "command('eval')", "Evaluate", id="train-eval", tooltip="Evaluate now"),
@@ -296,29 +294,11 @@ class TrainScreen(WorkbenchScreen):
             self._send("set", {"learning_rate": parse_rate(text)})
 
     def action_stop(self) -> None:
-        """Offer the ways to end the run."""
-        if self._live_run() is None:
-            return
-        options = [
-            ("save", "stop and save", "at the next step boundary; the run can be resumed"),
-            ("now", "stop at once", "ask the processes to end, kill those that do not"),
-        ]
-        self.app.push_screen(Pick("Stop the run", options), self._stop_picked)
+        """Open the stop ladder."""
+        from tui_trainer.tui.screens.stopping import Stopping
 
-    def _stop_picked(self, how: str | None) -> None:
-        layout = self.session.run.layout
-        if how and layout is not None:
-            self.say("stopping …")
-            self._stop(layout, how == "now")
-
-    @work(thread=True, group="stop", exit_on_error=False)
-    def _stop(self, layout: RunLayout, is_now: bool) -> None:
-        from tui_trainer.procs.stop import request_stop
-
-        try:
-            request_stop(layout, now=is_now, by="screen")
-        except WorkbenchError as error:
-            self.app.notify(str(error), severity="error", markup=False)
+        if (layout := self._live_run()) is not None:
+            self.app.push_screen(Stopping(layout))
 
 
 def parse_rate(text: str) -> float | str:
