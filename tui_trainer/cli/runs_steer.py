@@ -142,8 +142,8 @@ def stop(
     elif not wait:
         talk().print("asked to stop at once" if now or kill else "asked to save and stop")
     else:
-        left = "" if standing.survivors else "; no process is left"
-        talk().print(f"{status.state.value} at step {status.step}{left}")
+        end = "" if standing.survivors else "; no process is left"
+        talk().print(f"{status.state.value} at step {status.step}{end}")
         for survivor in standing.survivors:
             held = f", holds {size(survivor.gpu_memory)} of GPU memory" if survivor.gpu_memory else ""
             talk().print(f"still there: {survivor.pid} {safe_line(survivor.description)}{held}")

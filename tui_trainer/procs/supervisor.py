@@ -146,8 +146,7 @@ class Supervisor:
         if self._stop is not None:
             # a run that made no step yet has nothing to save
             is_abrupt = self._stop.is_now or self._follower.state is State.STARTING
-            rung = Rung.KILLED if self._stop.is_kill else Rung.TERMINATED if is_abrupt else Rung.ASKED
-            self._climb(rung, now)
+            self._climb(Rung.KILLED if self._stop.is_kill else Rung.TERMINATED if is_abrupt else Rung.ASKED, now)
         self._ladder.wait_until(self._follower.last_work + self._order.grace_seconds)
         if self._lingers(now):
             self._climb(Rung.TERMINATED, now)
