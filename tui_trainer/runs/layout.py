@@ -90,6 +90,16 @@ class RunLayout:
         return self.root / "checkpoints"
 
     @property
+    def superseded(self) -> Path:
+        """Checkpoints of branches that the run left, one folder a branch."""
+        return self.checkpoints / "superseded"
+
+    @property
+    def resume_order(self) -> Path:
+        """From which checkpoint the next start goes on."""
+        return self.root / "resume.json"
+
+    @property
     def latest(self) -> Path:
         """A link to the newest checkpoint."""
         return self.checkpoints / "latest"

@@ -25,7 +25,9 @@ from tui_trainer.engine.trainer.arguments import training_arguments
 from tui_trainer.engine.trainer.callbacks import RunEvents
 from tui_trainer.engine.trainer.journal import EventLog
 from tui_trainer.engine.trainer.mailbox import Group
-from tui_trainer.engine.trainer.run import conclude, make_trainer, resume_point, start_facts
+from tui_trainer.engine.trainer.restart import resume_point
+from tui_trainer.engine.trainer.resuming import Resumption
+from tui_trainer.engine.trainer.run import conclude, make_trainer, start_facts, state_today
 from tui_trainer.engine.trainer.termination import Termination
 from tui_trainer.engine.trainer.trainer import RunTrainer
 from tui_trainer.runs.events import Event, decode
@@ -70,18 +72,23 @@ class TinyRun:
     trainer: RunTrainer
     tokenizer: PreTrainedTokenizerBase
     termination: Termination
-    checkpoint: str | None
+    resumption: Resumption | None
 
     @property
     def model(self) -> Any:
         """The model under training."""
         return self.trainer.trained
 
+    @property
+    def checkpoint(self) -> str | None:
+        """The checkpoint it goes on from."""
+        return str(self.resumption.checkpoint) if self.resumption else None
+
     def train(self) -> None:
         """Train to the end, as `engine.trainer.run.train_run` does."""
         set_seed(self.config.training.seed)
-        output = self.trainer.train(resume_from_checkpoint=self.checkpoint)
-        conclude(self.trainer, self.events, loss=output.training_loss, seconds=1.0)
+        self.trainer.train(resume_from_checkpoint=self.checkpoint)
+        conclude(self.trainer, self.events, loss=self.trainer.mean_loss, seconds=1.0)
 
     def written(self, kind: type[E]) -> list[E]:
         """The events of one kind that stand in the file."""
@@ -142,6 +149,7 @@ class Tiny:
         references: Sequence[EvalReference] = (),
         directory: str = "run",
         model: torch.nn.Module | None = None,
+        fingerprint: str = "f",
     ) -> TinyRun:
         """A run ready to train; in a directory that was used before it is started again."""
         config = resolve([Values(Layer.FILE, parse_document(BASE, "tiny.toml")), typed_values(assignments)]).config
@@ -157,7 +165,7 @@ class Tiny:
             eval_collator=padded,
             eval_references=list(references),
             num_rows=len(rows),
-            fingerprint="f",
+            fingerprint=fingerprint,
             is_weighted=any("loss_weights" in row for row in rows),
             summary={},
         )
@@ -165,6 +173,7 @@ class Tiny:
         group = Group(0, 1, arguments.device)
         events = EventLog(layout, is_writer=True)
         termination = Termination()
+        resumption = resume_point(layout, group, events, state_today(config, data))
         trainer = make_trainer(
             layout,
             config,
@@ -176,10 +185,10 @@ class Tiny:
             events,
             termination,
             time.time(),
+            resumption,
         )
-        checkpoint = resume_point(layout, group, events)
-        trainer.add_callback(RunEvents(events, start_facts(trainer, data, group), is_resumed=checkpoint is not None))
-        return TinyRun(config, layout, events, trainer, tokenizer, termination, checkpoint)
+        trainer.add_callback(RunEvents(events, start_facts(trainer, data, group), is_resumed=resumption is not None))
+        return TinyRun(config, layout, events, trainer, tokenizer, termination, resumption)
 
 
 @pytest.fixture

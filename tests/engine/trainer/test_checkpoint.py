@@ -164,7 +164,8 @@ def test_rotation_keeps_the_newest_and_the_best(layout: RunLayout) -> None:
     for step, loss in ((1, 0.5), (2, 0.2), (3, 0.4), (4, 0.3)):
         assert save(checkpoints, step, loss)
     assert [checkpoint.step for checkpoint in list_checkpoints(layout)] == [2, 4]
-    assert read_json(layout.checkpoints / "best.json") == {"step": 2, "metric": "eval_loss", "value": 0.2}
+    best = {"step": 2, "metric": "eval_loss", "value": 0.2, "greater_is_better": False}
+    assert read_json(layout.checkpoints / "best.json") == best
     saved = [event for line in read_lines(layout.events) if isinstance(event := decode(line), CheckpointSaved)]
     assert [event.is_best for event in saved] == [True, True, False, False]
 
@@ -262,8 +263,8 @@ def test_a_run_goes_on_from_its_last_whole_checkpoint_bit_by_bit(tiny: Any) -> N
     assert (second.layout.checkpoint(6) / "model.safetensors").read_bytes() == (
         whole.layout.checkpoint(6) / "model.safetensors"
     ).read_bytes()
-    with pytest.raises(RefusedError, match="all its steps"):
-        tiny.run(*options, directory="parts")
+    with pytest.raises(RefusedError, match="all its 6 steps"):
+        tiny.run(*options, directory="parts").train()
 
 
 def _StopAfter(layout: RunLayout, step: int) -> Any:  # noqa: N802

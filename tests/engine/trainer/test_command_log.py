@@ -45,6 +45,12 @@ def weights(layout: RunLayout) -> bytes:
     return (layout.checkpoint(10) / "model.safetensors").read_bytes()
 
 
+def held(layout: RunLayout, step: int) -> CheckpointState:
+    state = CheckpointState.read(layout.checkpoint(step))
+    assert state is not None
+    return state
+
+
 @pytest.fixture
 def layout(tmp_path: Path) -> RunLayout:
     return RunLayout(tmp_path)
@@ -105,7 +111,7 @@ def test_what_was_set_in_a_pause_after_the_save_is_set_again(tiny: Any, monkeypa
     monkeypatch.setattr(time, "sleep", wait)
     with pytest.raises(Killed):
         run.train()
-    assert len(CheckpointState.read(run.layout.checkpoint(4)).commands) == 1
+    assert len(held(run.layout, 4).commands) == 1
     again = tiny.run(*OPTIONS)
     again.train()
     replayed = [event for event in again.written(ControlApplied) if event.replayed]
@@ -125,7 +131,7 @@ def test_settings_that_no_library_keeps_survive(tiny: Any) -> None:
     run.trainer.add_callback(SetNorm())
     with pytest.raises(Killed):
         run.train()
-    assert CheckpointState.read(run.layout.checkpoint(4)).settings == {
+    assert held(run.layout, 4).settings == {
         "max_grad_norm": 0.25,
         "logging_steps": 2,
         "weight_decay": 0.5,

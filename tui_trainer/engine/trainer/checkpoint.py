@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tui_trainer.engine.trainer.failures import is_disk_full
@@ -144,7 +144,7 @@ class Checkpoints:
         is_best = False
         with contextlib.suppress(OSError):  # the checkpoint is there; what is left to do is done at the next one
             is_best = self._note_best(step, score)
-            self._link_latest(target)
+            link_latest(self._layout, target)
             self._rotate(step)
         self._events.write(
             CheckpointSaved(
@@ -166,15 +166,9 @@ class Checkpoints:
         earlier = number(before.get("value")) if before.get("metric") == score.metric else None
         if not score.beats(earlier):
             return False
-        write_json(path, {"step": step, "metric": score.metric, "value": score.value}, durable=True)
+        best = {"step": step, **asdict(score)}
+        write_json(path, best, durable=True)
         return True
-
-    def _link_latest(self, target: Path) -> None:
-        temporary = self._layout.checkpoints / ".latest"
-        with contextlib.suppress(OSError):  # a file system without links; readers take the highest step
-            temporary.unlink(missing_ok=True)
-            temporary.symlink_to(target.name)
-            temporary.replace(self._layout.latest)
 
     def _rotate(self, step: int) -> None:
         """Take away the oldest checkpoints beyond the limit, never the newest nor the best."""
@@ -193,6 +187,15 @@ class Checkpoints:
         trash = self._layout.staging / f"discarded-{path.name}-{os.urandom(4).hex()}"
         path.rename(trash)
         shutil.rmtree(trash, ignore_errors=True)
+
+
+def link_latest(layout: RunLayout, target: Path) -> None:
+    """Let `checkpoints/latest` lead to a checkpoint."""
+    temporary = layout.checkpoints / ".latest"
+    with contextlib.suppress(OSError):  # a file system without links; readers take the highest step
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target.name)
+        temporary.replace(layout.latest)
 
 
 def newest_whole(layout: RunLayout) -> tuple[Path | None, list[str]]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainingArguments, set_seed
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import SaveStrategy
 
 from tui_trainer.config.schema import RunConfig
@@ -23,20 +21,23 @@ from tui_trainer.engine.models.tokenizer import load_tokenizer
 from tui_trainer.engine.report import Report
 from tui_trainer.engine.trainer.arguments import training_arguments
 from tui_trainer.engine.trainer.callbacks import RunAlerts, RunEvents
-from tui_trainer.engine.trainer.checkpoint import Checkpoints, newest_whole
+from tui_trainer.engine.trainer.checkpoint import Checkpoints
 from tui_trainer.engine.trainer.command_log import CommandLog
 from tui_trainer.engine.trainer.failures import DiskFullError, NotANumberError, is_disk_full
 from tui_trainer.engine.trainer.flat import FlatCollator, is_exact, why_not_flat
 from tui_trainer.engine.trainer.journal import EventLog
 from tui_trainer.engine.trainer.mailbox import Group, Mailbox
 from tui_trainer.engine.trainer.quiz import Quiz
+from tui_trainer.engine.trainer.restart import resume_point
+from tui_trainer.engine.trainer.resuming import Resumption
 from tui_trainer.engine.trainer.steering import Steering
 from tui_trainer.engine.trainer.termination import Termination
 from tui_trainer.engine.trainer.trainer import RunTools, RunTrainer
 from tui_trainer.engine.trainer.watch import LossWatch
-from tui_trainer.errors import ConfigurationError, RefusedError, RunFailedError
-from tui_trainer.runs.events import Alert, RunFinished, RunStopped
-from tui_trainer.runs.files import read_json, write_json
+from tui_trainer.errors import ConfigurationError, RunFailedError
+from tui_trainer.runs.checkpoint_state import CheckpointState
+from tui_trainer.runs.events import RunFinished, RunStopped
+from tui_trainer.runs.files import write_json
 from tui_trainer.runs.layout import RunLayout
 
 
@@ -72,13 +73,15 @@ def train_run(
         model = load_model_for_training(config, tokenizer, report)
     if group.is_first:
         write_json(layout.data, data.summary)
-    trainer = make_trainer(layout, config, arguments, group, model, tokenizer, data, events, termination, started)
-    checkpoint = resume_point(layout, group, events)
-    trainer.add_callback(RunEvents(events, start_facts(trainer, data, group), is_resumed=checkpoint is not None))
+    resumption = resume_point(layout, group, events, state_today(config, data))
+    trainer = make_trainer(
+        layout, config, arguments, group, model, tokenizer, data, events, termination, started, resumption
+    )
+    trainer.add_callback(RunEvents(events, start_facts(trainer, data, group), is_resumed=resumption is not None))
     set_seed(arguments.seed)  # the measurements above must not shift the random numbers of the training
     termination.is_training = True
-    output = trainer.train(resume_from_checkpoint=checkpoint)
-    conclude(trainer, events, loss=output.training_loss, seconds=time.time() - started)
+    trainer.train(resume_from_checkpoint=str(resumption.checkpoint) if resumption else None)
+    conclude(trainer, events, loss=trainer.mean_loss, seconds=time.time() - started)
     trainer.accelerator.end_training()
 
 
@@ -100,6 +103,7 @@ def make_trainer(
     events: EventLog,
     termination: Termination,
     started: float,
+    resumption: Resumption | None = None,
 ) -> RunTrainer:
     """The trainer of a run, with all its parts."""
     base = _base(model)
@@ -126,9 +130,12 @@ def make_trainer(
             group=group,
             is_sharded=_is_sharded(config),
         ),
+        today=state_today(config, data),
     )
+    arguments.eval_on_start = arguments.eval_on_start and resumption is None
     trainer = RunTrainer(
         tools,
+        resumption=resumption,
         model=model,
         args=arguments,
         train_dataset=data.train,
@@ -143,6 +150,15 @@ def make_trainer(
     if (reason := _flatten(trainer, config)) and config.data.packing:
         _check_packing(trainer, config, reason)
     return trainer
+
+
+def state_today(config: RunConfig, data: PreparedData) -> CheckpointState:
+    """What a checkpoint holds of a run that does not change while it goes on."""
+    return CheckpointState(
+        fingerprint=data.fingerprint,
+        tokenizer=str(data.summary.get("tokenizer") or ""),
+        config=config.model_dump(mode="json"),
+    )
 
 
 def _flatten(trainer: RunTrainer, config: RunConfig) -> str:
@@ -192,28 +208,6 @@ def _checkpoint_bytes(model: torch.nn.Module, is_model_only: bool) -> int:
     trained = sum(size for size, is_trained in sizes if is_trained)
     saved = trained if isinstance(model, PeftModel) else sum(size for size, _ in sizes)
     return saved if is_model_only else saved + 2 * trained
-
-
-def resume_point(layout: RunLayout, group: Group, events: EventLog) -> str | None:
-    """The newest whole checkpoint of a run that was started before; the same on all ranks.
-
-    Raises:
-        RefusedError: the run did all its steps already.
-    """
-    if not group.from_first(events.attempt):
-        return None
-    path, skipped = newest_whole(layout) if group.is_first else (None, [])
-    for line in skipped:
-        events.write(Alert(kind="checkpoint", message=line, remedy="The run goes on from the one before."))
-    chosen: str | None = group.from_first(str(path) if path else None)
-    if chosen is None:
-        return None
-    state = read_json(Path(chosen) / TRAINER_STATE_NAME) or {}
-    if state.get("global_step", 0) >= state.get("max_steps", 1):
-        raise RefusedError(
-            "the run has done all its steps", where=layout.id, remedy="Start a new run from its last checkpoint."
-        )
-    return chosen
 
 
 def start_facts(trainer: RunTrainer, data: PreparedData, group: Group) -> dict[str, Any]:

@@ -228,7 +228,8 @@ def _number(name: str, value: Any, low: float, high: float) -> float:
     return number
 
 
-def _peak_learning_rate(trainer: Steerable) -> float:
+def peak_learning_rate(trainer: Steerable) -> float:
+    """The highest rate of the schedule as it is now, commands included."""
     base = getattr(trainer.lr_scheduler, "base_lrs", None)
     assert trainer.optimizer is not None
     return float(base[0] if base else trainer.optimizer.param_groups[0]["lr"])
@@ -241,7 +242,7 @@ def _learning_rate(value: Any, trainer: Steerable) -> Change:
     `_last_lr`, and a resume starts from `initial_lr`: all four have to change together.
     """
     is_factor = isinstance(value, str) and value[:1] in ("x", "*")
-    old = _peak_learning_rate(trainer)
+    old = peak_learning_rate(trainer)
     new = _number("learning_rate", value[1:], 0, 1e6) * old if is_factor else _number("learning_rate", value, 0, 10)
     if new > 10:
         raise Refused(f"learning_rate must be a number from 0 to 10, not {new:g}")

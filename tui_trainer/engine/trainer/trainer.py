@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import HubStrategy, SaveStrategy
 from transformers.utils import GENERATION_CONFIG_NAME
 from typing_extensions import override
@@ -28,7 +27,8 @@ from tui_trainer.engine.trainer.hub import HubUploads
 from tui_trainer.engine.trainer.journal import EventLog
 from tui_trainer.engine.trainer.mailbox import Group, Mailbox
 from tui_trainer.engine.trainer.quiz import Quiz
-from tui_trainer.engine.trainer.steering import Steering
+from tui_trainer.engine.trainer.resuming import ResumableTrainer
+from tui_trainer.engine.trainer.steering import Steering, peak_learning_rate
 from tui_trainer.engine.trainer.token_loss import LEAST_WEIGHT, check_weighable, summed_loss, target_weight
 from tui_trainer.engine.trainer.watch import LossWatch, Window, peak_memory
 from tui_trainer.errors import MachineError
@@ -52,6 +52,7 @@ class RunTools:
         checkpoints: where checkpoints go.
         watch: looks at each step's loss.
         quiz: the questions asked at each evaluation.
+        today: what the state in each checkpoint begins with: configuration, data, tokenizer.
     """
 
     layout: RunLayout
@@ -62,25 +63,23 @@ class RunTools:
     checkpoints: Checkpoints
     watch: LossWatch
     quiz: Quiz
+    today: CheckpointState
 
 
-class RunTrainer(Trainer):
+class RunTrainer(ResumableTrainer):
     """Trains one run.
 
     Args:
         tools: the parts above.
         eval_collator: makes a batch of evaluation rows.
         is_weighted: some labels may weigh more or less than others; the same on all ranks.
-        named: the arguments of `transformers.Trainer`.
-
-    Attributes:
-        resumed: the state of the checkpoint that the run goes on from.
+        named: the arguments of `ResumableTrainer` but its group.
     """
 
     def __init__(
         self, tools: RunTools, eval_collator: Callable[..., dict[str, Any]], *, is_weighted: bool = False, **named: Any
     ) -> None:
-        super().__init__(**named)
+        super().__init__(tools.group, **named)
         self.eval_collator = eval_collator
         self._is_weighted = is_weighted
         self._tools = tools
@@ -88,7 +87,6 @@ class RunTrainer(Trainer):
         self._window_tokens = 0
         self._last_metrics: tuple[int, Mapping[str, float]] = (-1, {})
         self._is_staging = False
-        self.resumed = CheckpointState()
         self._num_flop_parameters = int(self.trained.num_parameters(exclude_embeddings=True))
         self._uploads: HubUploads | None = None
         if self.args.push_to_hub and self.is_world_process_zero():
@@ -101,13 +99,6 @@ class RunTrainer(Trainer):
                 is_insistent=self.args.hub_always_push,
             )
         self.add_callback(_AfterStep(self, tools))
-
-    @override
-    def train(self, resume_from_checkpoint: str | bool | None = None, *positional: Any, **named: Any) -> Any:
-        """Train, from a checkpoint where one is given."""
-        if isinstance(resume_from_checkpoint, str):
-            self.resumed = CheckpointState.read(Path(resume_from_checkpoint))
-        return super().train(resume_from_checkpoint, *positional, **named)
 
     @property
     def trained(self) -> Any:
@@ -128,15 +119,6 @@ class RunTrainer(Trainer):
     def window(self) -> Window:
         """What was counted since the last log entry."""
         return self._window
-
-    @override
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """The library's sampler; one that groups by length is told the lengths instead of reading every row."""
-        rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        if self.args.train_sampling_strategy == "group_by_length" and hasattr(rows, "lengths"):
-            size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-            return LengthGroupedSampler(size, lengths=rows.lengths.tolist())
-        return super()._get_train_sampler(train_dataset)
 
     @override
     def training_step(
@@ -292,15 +274,15 @@ class RunTrainer(Trainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Save and publish a checkpoint, or go on without it; called by all ranks."""
         self._settle_tokens()
-        checkpoints, step = self._tools.checkpoints, self.state.global_step
-        if checkpoints.save(step, lambda: self._write_checkpoint(model, trial), self._score()):
+        checkpoints, step, run_state = self._tools.checkpoints, self.state.global_step, self._run_state()
+        if checkpoints.save(step, lambda: self._write_checkpoint(model, trial, run_state), self._score()):
             best = self._tools.group.from_first(checkpoints.best_step)
             self.state.best_model_checkpoint = None if best is None else str(self._tools.layout.checkpoint(best))
             if self._uploads is not None:
                 is_end = self.control.should_training_stop
                 self._uploads.checkpoint_saved(self._tools.layout.checkpoint(step), step, is_end=is_end)
 
-    def _write_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+    def _write_checkpoint(self, model: torch.nn.Module, trial: Any, run_state: CheckpointState) -> None:
         """Let the library write its checkpoint, into the staging folder and without rotating."""
         if self._tools.watch.is_bad():
             raise NotANumberError("the loss is not a number")
@@ -311,15 +293,26 @@ class RunTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
             if self._tools.group.is_first:
-                self._checkpoint_state().write(self._tools.checkpoints.folder(self.state.global_step))
+                run_state.write(self._tools.checkpoints.folder(self.state.global_step))
         finally:
             self.state.best_global_step, self.args.save_total_limit = best_step, limit
             self.trained.config.use_cache = self.args.use_cache
             self._is_staging = False
 
-    def _checkpoint_state(self) -> CheckpointState:
-        steering = self._tools.steering
-        return CheckpointState(settings=steering.settings, commands=tuple(steering.done_at(self.state.global_step)))
+    def _run_state(self) -> CheckpointState:
+        """What the checkpoint of this step holds of the run; called by all ranks."""
+        steering, step = self._tools.steering, self.state.global_step
+        return replace(
+            self._tools.today,
+            step=step,
+            max_steps=self.state.max_steps,
+            world_size=self.args.world_size,
+            learning_rate=peak_learning_rate(self),
+            position=self.feed.position() if self.feed else None,
+            window=self.loss_window(),
+            settings=steering.settings,
+            commands=tuple(steering.done_at(step)),
+        )
 
     def _score(self) -> Score | None:
         """The evaluation made at this step, by the metric that says what best means."""
@@ -383,8 +376,10 @@ class _AfterStep(TrainerCallback):
 
     @override
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        resumed = self._trainer.resumed
-        self._tools.steering.begin(self._trainer, resumed.settings, resumed.commands)
+        resumption = self._trainer.resumption
+        self._trainer.restore_losses()
+        settings, known = (resumption.settings(), resumption.state.commands) if resumption else ({}, ())
+        self._tools.steering.begin(self._trainer, settings, known)
         self._trainer.window.restart_clock()
 
     @override
