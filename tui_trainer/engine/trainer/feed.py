@@ -23,7 +23,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from tui_trainer.engine.trainer.flat import IGNORED
+from tui_trainer.engine.data.example import IGNORED
 from tui_trainer.runs.checkpoint_state import DataPosition
 
 Row = dict[str, Any]
