@@ -17,7 +17,9 @@ from tui_trainer.engine.chat.memory import MemoryGuard
 from tui_trainer.engine.chat.prompt import Prompt, Prompter, habits_of
 from tui_trainer.engine.chat.question import Question
 from tui_trainer.engine.generate.engine import Engine, Generation
+from tui_trainer.engine.generate.forward.choose import choose_forward
 from tui_trainer.engine.generate.knobs import YOURS, ResolvedKnobs, model_defaults, resolve_knobs, sampling_knobs
+from tui_trainer.engine.models.int8 import INT8
 from tui_trainer.engine.models.load import LoadedModel, load_model_for_chat
 from tui_trainer.engine.models.stop_tokens import end_of_turn_id
 from tui_trainer.engine.report import Report, ignore_report
@@ -32,6 +34,7 @@ class ChatSession:
     Args:
         name: what the user called the model.
         loaded: the model.
+        decode: which forward pass (`choose_forward`).
 
     Attributes:
         layers: the knobs below the user's, as `resolve_knobs` takes them: the model's, the run's.
@@ -39,7 +42,7 @@ class ChatSession:
 
     kind = "local"
 
-    def __init__(self, name: str, loaded: LoadedModel) -> None:
+    def __init__(self, name: str, loaded: LoadedModel, *, decode: str = "auto") -> None:
         self.name = name
         self.loaded = loaded
         habits = habits_of(loaded.source.run)
@@ -48,7 +51,10 @@ class ChatSession:
             loaded.tokenizer.chat_template = self.prompter.template.text
         closing = end_of_turn_id(loaded.tokenizer)
         self._stop = tuple(dict.fromkeys([*loaded.stop_token_ids, *([closing] if closing is not None else [])]))
-        self.engine = Engine(loaded.model, loaded.tokenizer, self._stop, loaded.context_length)
+        self._choice = choose_forward(loaded.model, decode)
+        self.engine = Engine(
+            loaded.model, loaded.tokenizer, self._stop, loaded.context_length, forward=self._choice.forward
+        )
         self.documents = Documents(loaded.tokenizer)
         self._memory = MemoryGuard(loaded.model, loaded.device, loaded.dtype, self.engine.forget)
         base: Any = loaded.model
@@ -63,6 +69,7 @@ class ChatSession:
         adapter: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        decode: str = "auto",
         report: Report = ignore_report,
     ) -> ChatSession:
         """Load a model and make it ready to answer.
@@ -70,7 +77,8 @@ class ChatSession:
         Raises:
             WorkbenchError: as `load_model_for_chat`.
         """
-        return cls(model, load_model_for_chat(model, adapter=adapter, device=device, dtype=dtype, report=report))
+        loaded = load_model_for_chat(model, adapter=adapter, device=device, dtype=dtype, report=report)
+        return cls(model, loaded, decode=decode)
 
     def _add_run_layer(self, sampling: dict[str, Any]) -> str:
         """Take over the run's knobs, unless they contradict what the model sets; returns a remark if so."""
@@ -95,7 +103,8 @@ class ChatSession:
             "step": source.step,
             "num_parameters": loaded.num_parameters,
             "device": str(loaded.device),
-            "dtype": str(loaded.dtype).removeprefix("torch."),
+            "dtype": INT8 if loaded.is_int8 else str(loaded.dtype).removeprefix("torch."),
+            "decode": {"kind": self._choice.forward.kind, "note": self._choice.note},
             "context_length": loaded.context_length,
             "has_template": self.prompter.template is not None,
             "template": self.prompter.describe(),

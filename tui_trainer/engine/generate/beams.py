@@ -23,6 +23,7 @@ from tui_trainer.engine.generate.detokenize import Detokenizer
 from tui_trainer.engine.generate.logprobs import score
 from tui_trainer.engine.generate.penalties import Penalties
 from tui_trainer.engine.generate.runner import Runner
+from tui_trainer.engine.models.adapter import through_adapter
 
 _NO_TOKEN = -1
 """An id that no token has; None would mean the end tokens of the model's own configuration."""
@@ -58,8 +59,9 @@ def beam_search(
     )
     prompt = torch.tensor([list(prompt_ids)], device=runner.device)
     penalties = _BeamPenalties(params, prompt_ids, stop, runner.device)
-    with runner.without_gradients():
-        output = runner.model.generate(
+    model = runner.forward.model
+    with runner.without_gradients(), through_adapter(model, runner.adapter):
+        output = model.generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
             generation_config=config,

@@ -17,6 +17,8 @@ from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.engine.generate.beams import beam_search
 from tui_trainer.engine.generate.candidates import Candidate, FinishReason, TokenLogprob, TokenStep
 from tui_trainer.engine.generate.detokenize import Detokenizer
+from tui_trainer.engine.generate.forward.interface import Forward
+from tui_trainer.engine.generate.forward.library import LibraryForward
 from tui_trainer.engine.generate.knobs import is_greedy
 from tui_trainer.engine.generate.logprobs import logprobs_of, score
 from tui_trainer.engine.generate.runner import Rows, Runner
@@ -37,6 +39,8 @@ class Engine:
         context_length: most tokens of prompt and answer together, None if unknown.
         is_in_training: the model is being trained at the same time, and put into evaluation mode for this
             (`batch.evaluating`).
+        forward: how its tokens are run, if not as the library does.
+        adapter: the adapter they go through, where the model has several.
     """
 
     def __init__(
@@ -47,12 +51,15 @@ class Engine:
         context_length: int | None = None,
         *,
         is_in_training: bool = False,
+        forward: Forward | None = None,
+        adapter: str = "",
     ) -> None:
         self.tokenizer = tokenizer
         self.stop_token_ids = frozenset(stop_token_ids)
         self.context_length = context_length
         self.vocab_size = int(model.get_input_embeddings().weight.shape[0])
-        self.runner = Runner(model, is_in_training=is_in_training)
+        forward = forward or LibraryForward(model, is_in_training=is_in_training)
+        self.runner = Runner(forward, adapter, is_in_training=is_in_training)
 
     def forget(self) -> None:
         """Drop what is kept of the last conversation; needed when the weights change."""

@@ -6,16 +6,14 @@ the tokens it holds, and on a new prompt runs only what differs.
 
 from __future__ import annotations
 
-import copy
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer
+
+from tui_trainer.engine.generate.forward.interface import Adapters, Forward, KeyValues
 
 _CHUNK = 512
 """Tokens of a prompt run at once; between chunks a cancellation is noticed."""
@@ -25,26 +23,26 @@ class Runner:
     """Owns the cache of a model.
 
     Args:
-        model: a causal language model, or a PEFT model around one; in evaluation mode.
-        is_in_training: the model is being trained: torch's inference mode, a tenth faster, would leave tensors behind
-            that gradients cannot pass through.
+        forward: runs tokens.
+        adapter: the adapter they go through; empty: the model as it stands.
+        is_in_training: the model is being trained: torch's inference mode would leave tensors behind that gradients
+            cannot pass through.
     """
 
-    def __init__(self, model: Any, *, is_in_training: bool = False) -> None:
-        self.model = model
+    def __init__(self, forward: Forward, adapter: str = "", *, is_in_training: bool = False) -> None:
+        self.forward = forward
+        self.adapter = adapter
         self.without_gradients: Callable[[], AbstractContextManager[Any]] = (
             torch.no_grad if is_in_training else torch.inference_mode
         )
-        self.device: torch.device = model.device
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        accepted = inspect.signature(base.forward).parameters
-        names = [name for name in ("past_key_values", "cache_params") if name in accepted]
-        self._cache_name: str | None = names[0] if names else None
-        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
-        # a recurrent state (Mamba and its kin) takes one token or a whole prompt, but not the second half of one
-        self._takes_parts = self._cache_name is not None and not getattr(base, "_is_stateful", False)
+        self.device = forward.device
         self._held: list[int] = []
-        self._cache: Cache | None = None
+        self._cache: KeyValues | None = None
+
+    @property
+    def adapters(self) -> Adapters:
+        """The adapter of a single row."""
+        return (self.adapter,) if self.adapter else ()
 
     def forget(self) -> None:
         """Drop the cache: the weights have changed, or it may be broken."""
@@ -61,27 +59,23 @@ class Runner:
             The logits after the prompt [1, vocabulary] in float32; the row to go on with; how many tokens of the prompt
             were in the cache.
         """
-        if self._cache_name is None:
-            rows = Rows(self, None, torch.tensor([list(ids)], device=self.device))
-            return self.run(rows.history, None), rows, 0
+        if not self.forward.keeps_cache:
+            rows = Rows(self.forward, None, self.adapters, history=self._tensor(ids))
+            return self.forward.last_logits(self._tensor(ids), None, self.adapters), rows, 0
         reused = self._align(ids)
         logits = None
         try:
-            step = _CHUNK if self._takes_parts else len(ids)
+            step = _CHUNK if self.forward.takes_parts else len(ids)
             for start in range(reused, len(ids), step):
                 check()
                 chunk = list(ids[start : start + step])
-                logits = self.run(torch.tensor([chunk], device=self.device), self._cache)
+                logits = self.forward.last_logits(self._tensor(chunk), self._cache, self.adapters)
                 self._held.extend(chunk)
         except BaseException:
             self.forget()
             raise
         assert logits is not None
-        return logits, Rows(self, self._cache, None, self._held), reused
-
-    def run(self, input_ids: Tensor | None, cache: Cache | None) -> Tensor:
-        """The logits after the last of the given tokens, [rows, vocabulary] in float32."""
-        return self._forward(input_ids, cache, **self._last_only)[:, -1].float()
+        return logits, Rows(self.forward, self._cache, self.adapters, owner=self, held=self._held), reused
 
     def all_logits(
         self, ids: Sequence[int], chunk: int, check: Callable[[], None] = lambda: None, *, start: int = 0
@@ -91,27 +85,22 @@ class Runner:
         Yields:
             The position of the chunk's first token, and the logits after its tokens [chunk, vocabulary] in float32.
         """
-        cache = DynamicCache(config=self.model.config) if self._cache_name else None
-        if not self._takes_parts:
+        cache = self.forward.new_cache() if self.forward.keeps_cache else None
+        if not self.forward.takes_parts:
             check()
-            logits = self._forward(torch.tensor([list(ids)], device=self.device), cache)[0, start:]
+            logits = self.forward.all_logits(self._tensor(ids), cache, self.adapters)[0, start:]
             for place in range(0, len(logits), chunk):
-                yield start + place, logits[place : place + chunk].float()
+                yield start + place, logits[place : place + chunk]
             return
         for begin in range(0, start, _CHUNK):
             check()
-            self.run(torch.tensor([list(ids[begin : min(begin + _CHUNK, start)])], device=self.device), cache)
+            self.forward.last_logits(self._tensor(ids[begin : min(begin + _CHUNK, start)]), cache, self.adapters)
         for begin in range(start, len(ids), chunk):
             check()
-            input_ids = torch.tensor([list(ids[begin : begin + chunk])], device=self.device)
-            yield begin, self._forward(input_ids, cache)[0].float()
+            yield begin, self.forward.all_logits(self._tensor(ids[begin : begin + chunk]), cache, self.adapters)[0]
 
-    def _forward(self, input_ids: Tensor | None, cache: Cache | None, **arguments: Any) -> Tensor:
-        if self._cache_name:
-            arguments |= {self._cache_name: cache, "use_cache": True}
-        with self.without_gradients():
-            logits: Tensor = self.model(input_ids=input_ids, **arguments).logits
-            return logits
+    def _tensor(self, ids: Sequence[int]) -> Tensor:
+        return torch.tensor([list(ids)], device=self.device)
 
     def _align(self, ids: Sequence[int]) -> int:
         """Bring the cache to the longest beginning that it shares with a prompt; returns its length.
@@ -122,53 +111,73 @@ class Runner:
         while shared < min(len(self._held), len(ids) - 1) and self._held[shared] == ids[shared]:
             shared += 1
         surplus = len(self._held) - shared
-        can_go_on = self._takes_parts and (surplus == 0 or (self._cache is not None and _can_crop(self._cache)))
+        can_go_on = self.forward.takes_parts and (surplus == 0 or (self._cache is not None and self._cache.can_crop))
         if self._cache is None or shared == 0 or not can_go_on:
-            self._held, self._cache = [], DynamicCache(config=self.model.config)
+            self._held, self._cache = [], self.forward.new_cache()
             return 0
         if surplus:
-            self._cache.crop(-surplus)
+            self._cache.crop(shared)
             del self._held[shared:]
         return shared
 
 
 class Rows:
-    """One or several answers that go on from the same prompt.
+    """One or several answers that go on from prompts of the same length.
 
     Args:
-        runner: runs the tokens.
+        forward: runs the tokens.
         cache: keys and values; None if the model keeps none, in which case every step runs all tokens.
+        adapters: the adapter of each row; empty if none is named.
         history: all tokens [rows, length], where there is no cache.
-        held: list that records what a single row puts into the runner's own cache.
+        owner: whose cache it is, if a single row writes into a runner's own.
+        held: list that records what it puts there.
     """
 
     def __init__(
-        self, runner: Runner, cache: Cache | None, history: Tensor | None, held: list[int] | None = None
+        self,
+        forward: Forward,
+        cache: KeyValues | None,
+        adapters: Adapters,
+        *,
+        history: Tensor | None = None,
+        owner: Runner | None = None,
+        held: list[int] | None = None,
     ) -> None:
-        self._runner = runner
+        self._forward = forward
         self._cache = cache
-        self.history = history
+        self._adapters = tuple(adapters)
+        self._history = history
+        self._owner = owner
         self._held = held
 
     def repeated(self, count: int) -> Rows:
         """`count` rows in place of one; the runner's cache stays as it is."""
+        adapters = self._adapters * count
         if self._cache is None:
-            assert self.history is not None
-            return Rows(self._runner, None, self.history.repeat(count, 1))
-        cache = _branch(self._cache)
-        _select(cache, torch.zeros(count, dtype=torch.long, device=self._runner.device))
-        return Rows(self._runner, cache, None)
+            assert self._history is not None
+            return Rows(self._forward, None, adapters, history=self._history.repeat(count, 1))
+        return Rows(self._forward, self._cache.repeated(count), adapters)
+
+    def joined(self, other: Rows) -> Rows:
+        """The rows of two that go on from prompts of the same length, with one forward pass."""
+        adapters = (*self._adapters, *other._adapters)
+        if self._cache is None:
+            assert self._history is not None
+            assert other._history is not None
+            return Rows(self._forward, None, adapters, history=torch.cat([self._history, other._history]))
+        return Rows(self._forward, self._cache.joined([other._cache]), adapters)
 
     def step(self, tokens: Tensor) -> Tensor:
         """Add one token to each row, [rows]; returns the logits after it, [rows, vocabulary] in float32."""
         tokens = tokens[:, None]
         if self._cache is None:
-            assert self.history is not None
-            self.history = tokens = torch.cat([self.history, tokens], dim=1)
+            assert self._history is not None
+            self._history = tokens = torch.cat([self._history, tokens], dim=1)
         try:
-            logits = self._runner.run(tokens, self._cache)
+            logits = self._forward.last_logits(tokens, self._cache, self._adapters)
         except BaseException:
-            self._runner.forget()
+            if self._owner is not None:
+                self._owner.forget()
             raise
         if self._held is not None:
             self._held.append(int(tokens[0, 0]))
@@ -176,34 +185,9 @@ class Rows:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only."""
-        index = torch.tensor(rows, device=self._runner.device)
+        if self._adapters:
+            self._adapters = tuple(self._adapters[row] for row in rows)
         if self._cache is not None:
-            _select(self._cache, index)
-        elif self.history is not None:
-            self.history = self.history[index]
-
-
-def _can_crop(cache: Cache) -> bool:
-    """Whether tokens can be taken off the end: not from windows that have moved on."""
-    for each in cache.layers:
-        layer: Any = each
-        if getattr(layer, "is_sliding", False) and layer.get_seq_length() >= layer.get_max_length():
-            return False
-    return True
-
-
-def _select(cache: Any, rows: Tensor) -> None:
-    """Put the named rows of a cache in place of all; a row may be named several times. Every kind of layer can that."""
-    cache.reorder_cache(rows)
-
-
-def _branch(cache: Cache) -> Cache:
-    """A cache with the same contents that can grow without touching the first.
-
-    Plain layers replace their tensors when they grow, so theirs can be shared; others may write into them.
-    """
-    branch = copy.copy(cache)
-    branch.layers = [
-        copy.copy(layer) if type(layer) is DynamicLayer else copy.deepcopy(layer) for layer in cache.layers
-    ]
-    return branch
+            self._cache.keep(rows)
+        elif self._history is not None:
+            self._history = self._history[torch.tensor(list(rows), device=self._forward.device)]

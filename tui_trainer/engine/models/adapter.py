@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from tui_trainer.engine.models.messages import first_line
 from tui_trainer.engine.models.randomness import seeded
 from tui_trainer.engine.models.weights import ADAPTER_WEIGHTS
 from tui_trainer.errors import ConfigurationError, DataError, Problem
+
+WITHOUT_ADAPTER = "__base__"
+"""The name under which rows go through a model without any of its adapters (PEFT's word)."""
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig, source: ModelSource, seed: int) -> PeftModel:
@@ -99,6 +104,23 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, is_trainable: bool = F
             remedy="Save the adapter again, or load it on the model it was trained on.",
         )
     return adapted
+
+
+@contextmanager
+def through_adapter(model: Any, name: str) -> Iterator[None]:
+    """Inside, a model goes through the adapter of that name, `__base__` for none; empty: as it stands."""
+    if not name:
+        yield
+    elif name == WITHOUT_ADAPTER:
+        with model.disable_adapter():
+            yield
+    else:
+        before = list(model.active_adapters)
+        model.set_adapter(name, inference_mode=True)
+        try:
+            yield
+        finally:
+            model.set_adapter(before[0], inference_mode=True)
 
 
 def check_same_adapter(config: LoraConfig, folder: Path) -> None:

@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.models.adapter import add_lora, check_same_adapter, load_adapter
+from tui_trainer.engine.models.int8 import INT8, quantize
 from tui_trainer.engine.models.locate import ModelSource, locate_model
 from tui_trainer.engine.models.placement import (
     Placement,
@@ -191,6 +192,7 @@ class LoadedModel:
         dtype: type of its weights.
         reason: why it was put there.
         num_parameters: of model and adapter.
+        is_int8: whether its linear layers have weights in 8 bits.
     """
 
     model: PreTrainedModel | PeftModel
@@ -202,6 +204,7 @@ class LoadedModel:
     dtype: torch.dtype
     reason: str
     num_parameters: int
+    is_int8: bool = False
 
     @property
     def has_template(self) -> bool:
@@ -224,7 +227,7 @@ def load_model_for_chat(
         reference: hub id, folder, .gguf file, run (RUN, RUN@STEP, RUN@best) or demo:smollm2.
         adapter: a PEFT adapter to put on it: folder, hub id or run.
         device: "auto", "cpu", "cuda" or "cuda:1".
-        dtype: "auto", "float32", "bfloat16" or "float16".
+        dtype: "auto", "float32", "bfloat16", "float16", or "int8" for weights in 8 bits on the CPU.
         trust_remote_code: consent to run the repository's code.
         report: told what is going on.
 
@@ -239,9 +242,13 @@ def load_model_for_chat(
     tokenizer = tokenizer_from(source.tokenizer_path, trust_remote_code=trust_remote_code)
     files = weight_files(source.path) + ([source.adapter / ADAPTER_WEIGHTS] if source.adapter else [])
     num_parameters = count_parameters(files)
-    placement = place_for_chat(num_parameters, config, device, dtype)
+    is_int8 = dtype == INT8
+    placement = place_for_chat(num_parameters, config, *(_int8_place(device) if is_int8 else (device, dtype)))
     report(f"loading {reference} on {placement.device} ({placement.reason})", None, None)
     model = _load_for_chat(source, config, placement, trust_remote_code)
+    if is_int8:
+        report("rounding the weights to 8 bits", None, None)
+        quantize(model)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -252,7 +259,19 @@ def load_model_for_chat(
         dtype=placement.dtype,
         reason=placement.reason,
         num_parameters=num_parameters,
+        is_int8=is_int8,
     )
+
+
+def _int8_place(device: str) -> tuple[str, str]:
+    """Device and type in which a model is loaded before its weights are rounded to 8 bits.
+
+    Raises:
+        UsageError: another device than the CPU is asked for.
+    """
+    if device not in ("auto", "cpu"):
+        raise UsageError(f"dtype {INT8} is for the CPU, and {device} was asked for", remedy="Choose bfloat16 there.")
+    return "cpu", "float32"
 
 
 def _put_on(source: ModelSource, adapter: str, report: Report) -> ModelSource:

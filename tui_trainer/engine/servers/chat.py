@@ -53,8 +53,8 @@ class ChatServer:
         }
 
     def load(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
-        """Load a model {model, adapter?, device?, dtype?} in place of the slot's; returns `ChatSession.describe()`."""
-        settings = {name: str(params[name]) for name in ("adapter", "device", "dtype") if params.get(name)}
+        """Load a model {model, adapter?, device?, dtype?, decode?} in place of the slot's; returns `describe()`."""
+        settings = {name: str(params[name]) for name in ("adapter", "device", "dtype", "decode") if params.get(name)}
         slot = self._slots.name_of(params.get("slot"))
 
         def task(report: Report) -> ChatSession:
