@@ -11,11 +11,13 @@ from typing import Any
 from tui_trainer.config.resolve import Resolved
 from tui_trainer.config.shape import shape_from_config
 from tui_trainer.config.toml import dump_toml
-from tui_trainer.errors import CancelledError, WorkbenchError
+from tui_trainer.errors import WorkbenchError
 from tui_trainer.procs.machine import MachineReading
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.store import create
 from tui_trainer.tui.services import Services
+
+from .fake_chat import FakeChatWorker
 
 OnItem = Callable[[Any], None] | None
 NUM_ROWS = 1273
@@ -141,59 +143,6 @@ class FakeDataWorker:
             "tie_word_embeddings": True,
         }
         return shape_from_config(sizes).to_dict()
-
-    async def close(self) -> None:
-        self.calls.append(("close", {}))
-
-
-class FakeChatWorker:
-    """Answers every question with its last words, a piece at a time."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, dict[str, Any]]] = []
-        self.has_template = True
-        self.load_error: WorkbenchError | None = None
-        self.is_endless = False
-
-    async def call(self, method: str, params: dict[str, Any], on_item: OnItem = None) -> Any:
-        self.calls.append((method, params))
-        return await getattr(self, f"_{method}")(params, on_item)
-
-    async def _load(self, params: dict[str, Any], on_item: OnItem) -> dict[str, Any]:
-        if self.load_error is not None:
-            raise self.load_error
-        return {
-            "name": params["model"],
-            "num_parameters": 134_515_008,
-            "device": "cpu",
-            "dtype": "float32",
-            "context_length": 8192,
-            "has_template": self.has_template,
-            "defaults": {"temperature": 0.7},
-        }
-
-    async def _generate(self, params: dict[str, Any], on_item: OnItem) -> dict[str, Any]:
-        question = params["messages"][-1]["content"] if "messages" in params else params["prompt"]
-        words = ["You said: ", *(f"{word} " for word in question.split())]
-        assert on_item is not None
-        for word in words:
-            on_item({"candidate": 0, "text": word, "id": 5})
-            await asyncio.sleep(0)
-        if self.is_endless:
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                raise CancelledError("cancelled") from None
-        return {
-            "version": 1,
-            "prompt": f"<|im_start|>user\n{question}",
-            "prompt_ids": [1, 2, 3],
-            "candidates": [{"text": "".join(words), "ids": [5] * len(words), "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 3, "completion_tokens": len(words)},
-            "seconds_to_first_token": 0.125,
-            "tokens_per_second": 50.0,
-            "ignored_knobs": [],
-        }
 
     async def close(self) -> None:
         self.calls.append(("close", {}))

@@ -138,12 +138,12 @@ async def _ask(camera: Camera, question: str) -> None:
     if camera.app.current_mode != "chat":
         await camera.go("4", "chat")
         await camera.press("i")
-    before = len(camera.app.screen.query_one(Transcript).entries)
+    before = len(camera.app.screen.query_one(Transcript).said)
     await camera.press(*(key if key != " " else "space" for key in question), "enter")
 
     def is_answered() -> bool:
-        entries = camera.app.screen.query_one(Transcript).entries
-        return len(entries) >= before + 2 and not entries[-1].is_streaming
+        transcript = camera.app.screen.query_one(Transcript)
+        return len(transcript.said) >= before + 2 and not transcript.is_waiting
 
     await camera.wait(is_answered)
 

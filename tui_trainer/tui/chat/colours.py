@@ -31,6 +31,7 @@ class Band:
 
 NOTHING = Band("$text", "")
 UNKNOWN = Band("$text-disabled", "not known")
+DIFFERENT = Band("bold underline $accent", "differs from the other reply")
 
 _PROBABILITY = (
     (0.5, Band("$text", "over 50 %")),
@@ -90,14 +91,21 @@ def coloured(reply: Reply, mode: str) -> list[tuple[str, Band]]:
     """The reply's text in pieces, a token each; text that is not in known tokens comes first, as not known."""
     tokens = reply.all_tokens
     differences = reply.differences if len(reply.differences) == len(tokens) else [None] * len(tokens)
+    first = len(reply.opening.tokens)
     pieces = [
-        (token.text, band_of(mode, token.logprob, token.rank, difference))
-        for token, difference in zip(tokens, differences, strict=True)
+        (
+            token.text,
+            DIFFERENT
+            if mode == PLAIN and place - first in reply.different
+            else band_of(mode, token.logprob, token.rank, difference),
+        )
+        for place, (token, difference) in enumerate(zip(tokens, differences, strict=True))
     ]
     known = "".join(text for text, _ in pieces)
     if known == reply.text or not reply.text.endswith(known):
         return pieces
-    return [(reply.text[: len(reply.text) - len(known)], UNKNOWN), *pieces]
+    unknown = NOTHING if mode == PLAIN else UNKNOWN
+    return [(reply.text[: len(reply.text) - len(known)], unknown), *pieces]
 
 
 def next_mode(mode: str, *, has_other: bool) -> str:

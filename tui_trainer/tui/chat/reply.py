@@ -68,6 +68,8 @@ class Reply:
         stop_reason: the token id or text that ended it.
         error: why there is no answer.
         differences: for each token of the whole reply, log-probability by B minus that by A.
+        different: places of the generated tokens in which it differs from the other model's reply.
+        judged: what both models think of it as a whole, in words.
         prompt_ids: the tokens the model was given.
         rendered: the same as text.
     """
@@ -94,6 +96,8 @@ class Reply:
     ignored: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     differences: Sequence[float | None] = ()
+    different: frozenset[int] = frozenset()
+    judged: str = ""
     prompt_ids: Sequence[int] = ()
     rendered: str = ""
     _asked: float = field(default_factory=time.monotonic)
@@ -203,6 +207,7 @@ class Reply:
             words.append(f"first token {self.seconds_to_first_token:.2f} s")
         words += [f"seed {self.seed}"] if self.seed is not None else []
         words += [f"step {self.step}"] if self.step is not None else []
+        words += [self.judged] if self.judged else []
         words += _ignored(self.ignored)
         return " · ".join([*words, *map(str, self.notes)])
 

@@ -16,7 +16,7 @@ from textual.widgets.option_list import Option
 
 from tui_trainer.text import safe
 
-_CSS = """
+DIALOG_CSS = """
     {name} {{
         align: center middle;
         & > Vertical {{
@@ -46,7 +46,7 @@ class AskText(ModalScreen[str | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Cancel", id="ask-cancel", tooltip="Leave without a change")
     ]
-    DEFAULT_CSS = _CSS.format(name="AskText")
+    DEFAULT_CSS = DIALOG_CSS.format(name="AskText")
 
     def __init__(
         self, title: str, value: str = "", about: str = "", check: Callable[[str], object] | None = None
@@ -98,7 +98,7 @@ class Pick(ModalScreen[str | None]):
         Binding("j", "move('down')", "Down", show=False, id="pick-down", tooltip="One line down"),
         Binding("k", "move('up')", "Up", show=False, id="pick-up", tooltip="One line up"),
     ]
-    DEFAULT_CSS = _CSS.format(name="Pick")
+    DEFAULT_CSS = DIALOG_CSS.format(name="Pick")
 
     def __init__(self, title: str, options: Sequence[tuple[str, str, str]], current: str = "", about: str = "") -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class Pick(ModalScreen[str | None]):
             box.border_subtitle = "enter takes it · esc leaves"
             if self._about:
                 yield Static(Content(safe(self._about)), classes="ask--help")
-            yield OptionList(*(Option(_option_line(line, note)) for _, line, note in self._options))
+            yield OptionList(*(Option(option_line(line, note)) for _, line, note in self._options))
 
     def on_mount(self) -> None:
         """Begin on the present value."""
@@ -128,7 +128,8 @@ class Pick(ModalScreen[str | None]):
         self.dismiss(self._options[event.option_index][0])
 
 
-def _option_line(line: str, note: str) -> Content:
+def option_line(line: str, note: str) -> Content:
+    """A line of a list to pick from, with its explanation dim behind it."""
     parts: list[tuple[str, str]] = [(safe(line), "")]
     if note:
         parts.append((f"  {safe(note)}", "$text-disabled"))
@@ -148,7 +149,7 @@ class Confirm(ModalScreen[bool]):
         Binding("y", "answer(True)", "Yes", id="confirm-yes", tooltip="Do it"),
         Binding("n,escape,q", "answer(False)", "No", id="confirm-no", tooltip="Do not"),
     ]
-    DEFAULT_CSS = _CSS.format(name="Confirm")
+    DEFAULT_CSS = DIALOG_CSS.format(name="Confirm")
 
     def __init__(self, question: str, details: Sequence[str] = (), yes: str = "yes") -> None:
         super().__init__()

@@ -1,0 +1,53 @@
+"""Where a question is typed: enter sends, ctrl+j begins a line, a pasted text may have as many lines as it likes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.events import Key
+from textual.message import Message
+from textual.widgets import TextArea
+
+
+class PromptLine(TextArea):
+    """A field that grows with its text, up to a third of the screen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+j", "newline", "New line", show=False, id="line-newline", tooltip="Begin a new line"),
+    ]
+    DEFAULT_CSS = """
+    PromptLine, PromptLine:focus {
+        height: auto; min-height: 3; max-height: 10; padding: 0 1; border: round $border; background: $background;
+        scrollbar-size-vertical: 1;
+        & .text-area--cursor-line { background: transparent; }
+    }
+    PromptLine:focus { border: round $primary; }
+    """
+
+    class Submitted(Message):
+        """Enter was pressed."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    def __init__(self, placeholder: str, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(placeholder=placeholder, id=id, highlight_cursor_line=False)
+
+    async def _on_key(self, event: Key) -> None:
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Submitted(self.text))
+            return
+        await super()._on_key(event)
+
+    def action_newline(self) -> None:
+        """Begin a new line."""
+        self.insert("\n")
+
+    def fill(self, text: str) -> None:
+        """Put a text there to be edited, the cursor at its end."""
+        self.load_text(text)
+        self.move_cursor(self.document.end)
