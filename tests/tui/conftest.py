@@ -32,6 +32,7 @@ def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every run started five minutes ago; the caret of a field does not blink."""
     monkeypatch.setattr(fmt, "ago", lambda when: "5:00 ago")
     monkeypatch.setattr("textual.widgets.Input.cursor_blink", False)
+    monkeypatch.setattr("textual.widgets.TextArea.cursor_blink", False)
 
 
 @pytest.fixture

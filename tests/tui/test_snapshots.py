@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input
 
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.tui.app import WorkbenchApp
+from tui_trainer.tui.widgets.prompt_line import PromptLine
 from tui_trainer.tui.widgets.run_table import RunTable
 from tui_trainer.tui.widgets.sample_view import SampleView
 from tui_trainer.tui.widgets.transcript import Transcript
@@ -89,12 +89,33 @@ def test_train(snap_compare: Any, make_app: MakeApp, run: RunLayout, size: tuple
     assert snap_compare(make_app("train", run), terminal_size=size, run_before=before)
 
 
+async def _ask(pilot: Pilot[Any], question: str) -> None:
+    screen = _screen(pilot)
+    screen.query_one(PromptLine).fill(question)
+    await pilot.press("i", "enter")
+    transcript = screen.query_one(Transcript)
+    await wait_until(pilot, lambda: len(transcript.said) > 1 and not transcript.is_waiting)
+    await pilot.press("escape")
+
+
 def test_chat(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]) -> None:
     async def before(pilot: Pilot[Any]) -> None:
-        pilot.app.screen.query_one("#line", Input).cursor_blink = False
-        await pilot.press(*"hello", "enter")
+        await pilot.press("escape")
+        await _ask(pilot, "hello")
+        await pilot.press("r")
         transcript = _screen(pilot).query_one(Transcript)
-        await wait_until(pilot, lambda: bool(transcript.entries) and "stop" in transcript.entries[-1].note)
+        await wait_until(pilot, lambda: transcript.conversation.tip.place == (2, 2) and not transcript.is_waiting)
+
+    assert snap_compare(make_app("chat"), terminal_size=size, run_before=before)
+
+
+def test_chat_with_two_models(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await pilot.press("escape", "O", *"base", "enter")
+        await wait_until(pilot, lambda: _screen(pilot).models.slot("b").is_loaded)
+        await _ask(pilot, "what did training change")
+        await pilot.press("v", "v", "v")
+        await wait_until(pilot, lambda: "KL" in _screen(pilot).query_one(Transcript).plain_text().plain)
 
     assert snap_compare(make_app("chat"), terminal_size=size, run_before=before)
 

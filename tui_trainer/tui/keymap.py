@@ -25,6 +25,8 @@ _LISTS = (
     ("Lengths", "tui_trainer.tui.widgets.length_chart", "LengthChart"),
     ("Samples of a run", "tui_trainer.tui.widgets.answers", "Answers"),
     ("Transcript", "tui_trainer.tui.widgets.transcript", "Transcript"),
+    ("Line of the chat", "tui_trainer.tui.widgets.prompt_line", "PromptLine"),
+    ("Choosing a model", "tui_trainer.tui.screens.pick_model", "PickModel"),
 )
 
 
