@@ -1,9 +1,9 @@
 """What the workbench costs a training: tokens a second of `tui-trainer train` against the same training in a script.
 
 Run it with `python tests/bench/bench_training.py`. Both train the same tiny model on the same flat batches with
-`transformers.Trainer`, in turns, each in a process of its own. A figure is the rate a tenth of the steps reach, the
-first ten left out: what the code can do when the machine lets it. The script knows no events, no control, no run
-directory. A third figure is the library's trainer with padded batches.
+`transformers.Trainer`, in turns, each in a process of its own. A figure is the median rate of the steps, the first ten
+left out; the rate the fastest tenth reach tells what the code can do when the machine lets it. The script knows no
+events, no control, no run directory. A third figure is the library's trainer with padded batches.
 """
 
 from __future__ import annotations
@@ -136,12 +136,13 @@ def main() -> int:
             rates["script"] += script_rates("flat", config, arguments.steps, folder)
             rates["workbench"] += workbench_rates(config, folder)
             rates["padded"] += script_rates("padded", config, arguments.steps, folder)
-    best = {kind: statistics.quantiles(found, n=10)[-1] for kind, found in rates.items()}
-    for kind, rate in best.items():
-        print(f"{kind:10} {rate:9.0f} tokens/s, of {len(rates[kind])} steps")
-    ratio = best["workbench"] / best["script"]
-    print(f"workbench / script {ratio:.3f} (target {TARGET})")
-    print(f"workbench / the library's trainer with padded batches {best['workbench'] / best['padded']:.2f}")
+    middle = {kind: statistics.median(found) for kind, found in rates.items()}
+    for kind, rate in middle.items():
+        print(f"{kind:10} {rate:9.0f} tokens/s, median of {len(rates[kind])} steps")
+    ratio = middle["workbench"] / middle["script"]
+    fast = {kind: statistics.quantiles(found, n=10)[-1] for kind, found in rates.items()}
+    print(f"workbench / script {ratio:.3f} (target {TARGET}); in the fastest tenth {fast['workbench'] / fast['script']:.3f}")
+    print(f"workbench / the library's trainer with padded batches {middle['workbench'] / middle['padded']:.2f}")
     return 0 if ratio >= TARGET else 1
 
 
