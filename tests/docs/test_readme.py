@@ -93,9 +93,9 @@ def test_the_workbench_opens_in_a_terminal(shell: Path, words: list[str]) -> Non
     os.write(terminal, b"\x11")
     while time.monotonic() < end:
         try:
-            if select.select([terminal], [], [], 0.2)[0] and not os.read(terminal, 1 << 16):
-                break
+            if select.select([terminal], [], [], 0.2)[0]:
+                seen += os.read(terminal, 1 << 16)
         except OSError:
             break
     assert b"Runs" in seen
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, seen[-3000:].decode()

@@ -287,6 +287,7 @@ def test_the_best_checkpoint_can_be_the_end(tiny: Any) -> None:
         "load_best_model_at_end=true",
         "data.eval_split=x",
         "learning_rate=5",
+        "warmup_steps=6",
         "max_steps=6",
         "save_total_limit=1",
         eval_rows=tiny.rows(6, seed=3),
