@@ -141,7 +141,8 @@ def main() -> int:
         print(f"{kind:10} {rate:9.0f} tokens/s, median of {len(rates[kind])} steps")
     ratio = middle["workbench"] / middle["script"]
     fast = {kind: statistics.quantiles(found, n=10)[-1] for kind, found in rates.items()}
-    print(f"workbench / script {ratio:.3f} (target {TARGET}); in the fastest tenth {fast['workbench'] / fast['script']:.3f}")
+    print(f"workbench / script {ratio:.3f} (target {TARGET})")
+    print(f"workbench / script in the fastest tenth {fast['workbench'] / fast['script']:.3f}")
     print(f"workbench / the library's trainer with padded batches {middle['workbench'] / middle['padded']:.2f}")
     return 0 if ratio >= TARGET else 1
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from tui_trainer.runs.status import State
 from tui_trainer.tui.app import WorkbenchApp
@@ -63,8 +63,7 @@ class Camera:
         except ImportError:
             sys.stderr.write(f"{name}.svg (no PNG: cairosvg is not installed)\n")
             return
-        font = re.sub(r'font-family="[^"]*"', 'font-family="DejaVu Sans Mono"', svg)
-        cairosvg.svg2png(bytestring=font.encode(), write_to=str(self._out / f"{name}.png"), scale=1.5)
+        cairosvg.svg2png(bytestring=svg.encode(), write_to=str(self._out / f"{name}.png"), scale=1.5)
         sys.stderr.write(f"{name}.svg, {name}.png\n")
 
     async def go(self, key: str, mode: str) -> None:
@@ -137,7 +136,8 @@ async def identity_story(out: Path) -> None:
 async def _ask(camera: Camera, question: str) -> None:
     if camera.app.current_mode != "chat":
         await camera.go("4", "chat")
-        await camera.press("i")
+        if not isinstance(camera.app.focused, Input):
+            await camera.press("i")
     before = len(camera.app.screen.query_one(Transcript).said)
     await camera.press(*(key if key != " " else "space" for key in question), "enter")
 

@@ -51,6 +51,8 @@ def training_arguments(config: RunConfig, layout: RunLayout) -> TrainingArgument
         raise ConfigurationError(
             f"transformers refuses the arguments: {error}", where="training", remedy="Change the field it names."
         ) from error
+    if arguments.device.type == "cpu":
+        arguments.dataloader_pin_memory = False  # there is nothing to copy to, and torch warns at every loader
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # one process drives one GPU; DataParallel would take all and change the batch size
     return arguments

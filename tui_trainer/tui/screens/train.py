@@ -134,7 +134,8 @@ class TrainScreen(WorkbenchScreen):
             return
         self.add_class("-open")
         self._show_plots(view)
-        self.query_one("#numbers", Static).update(numbers(view))
+        line = self.query_one("#numbers", Static)
+        line.update(numbers(view, line.content_size.width))
         self.query_one(EventList).show(list(view.notable))
         self.query_one(Answers).show(view.samples)
 
@@ -325,8 +326,8 @@ def _placeholder(view: RunView) -> str:
     return "waiting for the first step …" if view.status.state.is_live else "no values"
 
 
-def numbers(view: RunView) -> Content:
-    """The line of numbers below the plots."""
+def numbers(view: RunView, width: int) -> Content:
+    """The numbers below the plots, broken between two of them where the width ends."""
     status, last = view.status, view.last
     step = last.step if last else status.step
     total = view.started.max_steps if view.started else status.max_steps
@@ -334,9 +335,17 @@ def numbers(view: RunView) -> Content:
         (f" {fmt.STATE_GLYPHS[status.state]} {status.state.value} ", f"bold {fmt.STATE_STYLES[status.state]}"),
     ]
 
+    used = len(parts[0][0])
+
     def add(name: str, value: str) -> None:
+        nonlocal used
+        size = len(name) + len(value) + 2
+        if used + size > width > 0:
+            parts.append(("\n", ""))
+            used = 0
         parts.append((f" {name} ", "$text-muted"))
         parts.append((value, "$text"))
+        used += size
 
     add("step", f"{fmt.count(step)}/{fmt.count(total)}" if total else fmt.count(step))
     if last is not None:
