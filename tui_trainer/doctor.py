@@ -23,7 +23,7 @@ from typing import Any
 from tui_trainer.errors import Severity
 from tui_trainer.paths import cache_dir, runs_dir, state_dir
 from tui_trainer.procs.facts import library_versions
-from tui_trainer.procs.machine import detect_gpus, read_disk_free, read_memory, usable_cpus
+from tui_trainer.procs.hardware import detect_gpus, read_disk_free, read_memory, usable_cpus
 from tui_trainer.redact import redact
 
 HUB_SECONDS = 2.0

@@ -103,7 +103,7 @@ def test_a_folder_that_cannot_be_written_forbids_training(
 
 
 def test_a_gpu_without_the_right_torch_forbids_training(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tui_trainer.procs.machine import Gpu
+    from tui_trainer.procs.hardware import Gpu
 
     monkeypatch.setattr(doctor, "detect_gpus", lambda: [Gpu(0, "A100", 1 << 30, 0, 0.0)])
     monkeypatch.setattr(doctor, "library_versions", lambda: {"torch": "2.13.0+cpu"})

@@ -14,6 +14,8 @@ import pytest
 from tests.cli.conftest import CONFIG, Call, made_run
 from tui_trainer.errors import ExitCode
 from tui_trainer.procs import lock
+from tui_trainer.procs.orders import LaunchOrder
+from tui_trainer.procs.queue import Queue
 from tui_trainer.runs import control
 from tui_trainer.runs.events import (
     CheckpointSaved,
@@ -331,3 +333,24 @@ def test_rm_does_not_go_through_links(call: Call, store: Path, tmp_path: Path) -
     moved.rename(layout.root)
     assert call("runs", "rm", "alpha", "--force").code == 0
     assert (elsewhere / "precious").read_text() == "keep"
+
+
+def test_queue_shows_what_is_at_work_and_what_waits(call: Call, store: Path) -> None:
+    assert "No run is at work" in call("runs", "queue").err
+    busy, first, second = (made_run(store, name, State.QUEUED) for name in ("busy", "first", "second"))
+    Queue().hold(busy, LaunchOrder(("x",), num_cpus=2))
+    for layout in (first, second):
+        Queue().join(layout, LaunchOrder(("x",), num_cpus=2))
+    found = call("runs", "queue", "list", "--json").json()["runs"]
+    assert [(run["id"], run["place"], run["num_cpus"]) for run in found] == [
+        (busy.id, 0, 2),
+        (first.id, 1, 2),
+        (second.id, 2, 2),
+    ]
+    assert call("runs", "queue", "move", second.id, "1", "--json").json()["place"] == 1
+    shown = call("runs", "queue").out
+    assert shown.index(second.id) < shown.index(first.id)
+    assert "2 cores" in shown
+    refused = call("runs", "queue", "move", busy.id, "1")
+    assert (refused.code, "does not wait" in refused.err) == (ExitCode.REFUSED, True)
+    assert call("runs", "queue", "rm", first.id).code == ExitCode.REFUSED, "no supervisor holds it"

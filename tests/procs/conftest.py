@@ -10,6 +10,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,11 +97,12 @@ class Bench:
         argv: tuple[str, ...] = (sys.executable, str(HERE / "fake_trainer.py")),
         max_restarts: int = 0,
         restart_delay: float = 0.0,
+        num_cpus: int = 0,
     ) -> RunLayout:
         """A run that waits to be started."""
         layout = create("fake", "", {}, root=self.root)
-        cwd = str(self.root)
-        LaunchOrder(argv, behaviour or {}, cwd, grace_seconds, max_restarts, restart_delay).write(layout)
+        order = LaunchOrder(argv, behaviour or {}, str(self.root), grace_seconds, max_restarts, restart_delay)
+        replace(order, num_cpus=num_cpus).write(layout)
         self.layouts.append(layout)
         return layout
 
@@ -151,6 +153,12 @@ class Bench:
             for key in self.processes(layout):
                 key.send(signal.SIGKILL)
             eventually(lambda layout=layout: not self.processes(layout), "processes of a test are gone")  # type: ignore[misc]
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the user's own folders, or waits in the user's queue."""
+    monkeypatch.setenv("TUI_TRAINER_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture

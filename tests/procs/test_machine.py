@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tui_trainer.procs.machine import (
+from tui_trainer.procs.hardware import (
     Gpu,
-    MachineSampler,
     detect_gpus,
     gpu_memory_by_process,
     parse_gpu,
@@ -18,6 +17,7 @@ from tui_trainer.procs.machine import (
     read_memory,
     visible_gpus,
 )
+from tui_trainer.procs.machine import MachineSampler
 
 GIB = 1 << 30
 
@@ -99,7 +99,7 @@ def test_a_broken_driver_means_no_gpu(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_driver_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_nvidia_smi(tmp_path, "exec sleep 600", monkeypatch)
-    monkeypatch.setattr("tui_trainer.procs.machine._TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("tui_trainer.procs.hardware._TIMEOUT_SECONDS", 0.2)
     assert detect_gpus() == []
 
 

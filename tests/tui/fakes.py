@@ -170,12 +170,14 @@ class FakeWorld:
     chat: FakeChatWorker = field(default_factory=FakeChatWorker)
     machine: FakeMachine = field(default_factory=FakeMachine)
     launched: list[Resolved] = field(default_factory=list)
+    queued: list[bool] = field(default_factory=list)
     start_error: WorkbenchError | None = None
 
-    def start_run(self, resolved: Resolved) -> RunLayout:
+    def start_run(self, resolved: Resolved, *, queued: bool = False) -> RunLayout:
         if self.start_error is not None:
             raise self.start_error
         self.launched.append(resolved)
+        self.queued.append(queued)
         return create(resolved.config.name, dump_toml(resolved.config.model_dump()), {}, root=self.root)
 
     @property

@@ -8,9 +8,12 @@ from pathlib import Path
 from textual.widgets import Input, Static
 
 from tui_trainer.errors import MachineError
+from tui_trainer.procs.orders import LaunchOrder
+from tui_trainer.procs.queue import Queue
+from tui_trainer.runs.layout import RunLayout
 from tui_trainer.tui.app import WorkbenchApp
 from tui_trainer.tui.screens.text import TextScreen
-from tui_trainer.tui.widgets.ask import Confirm
+from tui_trainer.tui.widgets.ask import Confirm, Pick
 from tui_trainer.tui.widgets.chart import Chart
 from tui_trainer.tui.widgets.field_list import FieldList
 from tui_trainer.tui.widgets.group_list import GroupList
@@ -183,3 +186,26 @@ async def test_a_preset_becomes_the_layer_below(make_app: MakeApp) -> None:
         await pilot.press("enter")
         await wait_until(pilot, lambda: app.session.draft.origin != "defaults")
         assert app.session.draft.layer("data.path").value == "preset"
+
+
+async def test_queueing(make_app: MakeApp, world: FakeWorld) -> None:
+    app = make_app("args")
+    async with app.run_test(size=SIZE) as pilot:
+        await _ready(app, pilot)
+        await pilot.press("Q", "y")
+        await wait_until(pilot, lambda: app.current_mode == "train")
+        assert world.queued == [True]
+
+
+async def test_where_others_are_at_work_it_is_asked_whether_to_wait(
+    make_app: MakeApp, world: FakeWorld, run: RunLayout
+) -> None:
+    Queue().hold(run, LaunchOrder(("x",), num_cpus=1))
+    app = make_app("args")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await _ready(app, pilot)
+        await pilot.press("L", "y")
+        await wait_until(pilot, lambda: isinstance(app.screen, Pick))
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: app.current_mode == "train")
+        assert world.queued == [True]

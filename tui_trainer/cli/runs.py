@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tui_trainer.cli import runs_keep, runs_steer
+from tui_trainer.cli import runs_keep, runs_queue, runs_steer
 from tui_trainer.cli.arguments import JsonOption, RunArgument
 from tui_trainer.cli.output import paper, print_json, print_text, talk
 from tui_trainer.paths import runs_dir
@@ -72,7 +72,7 @@ def _print_table(records: list[RunRecord]) -> None:
         cells = [
             fmt.STATE_GLYPHS[status.state],
             _called(record),
-            status.state.value + reason,
+            status.state.value + (f" {status.queue_place}" if status.queue_place else reason),
             f"{summary.step}/{'–' if summary.max_steps is None else summary.max_steps}",
             fmt.metric(summary.loss),
             fmt.ago(record.created),
@@ -224,3 +224,4 @@ def _print_log_line(line: bytes, *, as_json: bool) -> None:
 
 runs_steer.register(app)
 runs_keep.register(app)
+runs_queue.register(app)

@@ -29,6 +29,10 @@ def train(
     assignments: SetOption = None,
     name: Annotated[str | None, typer.Option("--name", metavar="N", help="Name of the run.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Start it and leave it to itself.")] = False,
+    queue: Annotated[
+        bool,
+        typer.Option("--queue", help="Let it wait until the GPUs or cores it needs are free, and leave it to itself."),
+    ] = False,
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN[@STEP]", help="Go on from a checkpoint.")
     ] = None,
@@ -55,8 +59,8 @@ def train(
 
     # an interruption while the processes start waits until it is known which run they are
     with Interrupts() as interrupts:
-        layout = start_run(resolved, argv=sys.argv)
-        if detach:
+        layout = start_run(resolved, argv=sys.argv, queued=queue)
+        if detach or queue:
             return _leave(layout, as_json=as_json)
         return stay(layout, interrupts, as_json=as_json)
 
@@ -80,7 +84,7 @@ def _show_plan(resolved: Resolved, *, as_json: bool) -> None:
     """Print the command line, the files and the configuration of the run that would be started."""
     from tui_trainer.config.launch import launch_command
     from tui_trainer.config.toml import dump_toml
-    from tui_trainer.procs.machine import detect_gpus, usable_cpus
+    from tui_trainer.procs.hardware import detect_gpus, usable_cpus
 
     directory = runs_dir() / f"{resolved.config.name}-…"
     command = launch_command(resolved.config, directory, num_gpus=len(detect_gpus()), num_cpus=usable_cpus())
@@ -112,8 +116,11 @@ def _leave(layout: RunLayout, *, as_json: bool) -> int:
 
 
 def _tell_how_to_return(layout: RunLayout) -> None:
+    from tui_trainer.runs.status import State, read_status
+
+    does = "waits in the queue" if read_status(layout).state is State.QUEUED else "goes on"
     talk().print(
-        f"{layout.id} goes on. `tui-trainer runs watch {layout.id}` shows it, "
+        f"{layout.id} {does}. `tui-trainer runs watch {layout.id}` shows it, "
         f"`tui-trainer runs stop {layout.id}` ends it."
     )
 

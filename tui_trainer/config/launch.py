@@ -44,11 +44,15 @@ class LaunchCommand:
         argv: the command.
         env: variables added to the environment.
         files: name to text of the files that the command needs in the run directory.
+        num_gpus: GPUs of this machine that it uses.
+        num_cpus: cores of this machine that it computes with; 0 if it computes on GPUs or elsewhere.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    num_gpus: int = 0
+    num_cpus: int = 0
 
     @property
     def display(self) -> str:
@@ -78,7 +82,11 @@ def launch_command(
     files = {ACCELERATE_FILE: _ACCELERATE_CONFIG}
     argv = [*_LAUNCHER, "--config_file", str(run_directory / ACCELERATE_FILE), *options]
     if config.launch.backend == "local":
-        return LaunchCommand((*argv, *_rendezvous(config, processes), *program), env, files)
+        here = max(1, processes // config.launch.num_machines)
+        needs = (
+            {"num_cpus": min(here * _threads(config, processes, num_cpus), num_cpus)} if on_cpu else {"num_gpus": here}
+        )
+        return LaunchCommand((*argv, *_rendezvous(config, processes), *program), env, files, **needs)
     files |= slurm_files(config, run_directory, env, argv, _slurm_rendezvous(config, processes), program)
     return LaunchCommand(("bash", str(run_directory / SUBMIT_SCRIPT)), {}, files)
 
@@ -136,11 +144,15 @@ def _options(config: RunConfig, processes: int, num_cpus: int, on_cpu: bool) -> 
         options.append("--cpu")
     if launch.gpu_ids is not None and not on_cpu:
         options += ["--gpu_ids", ",".join(map(str, launch.gpu_ids))]
-    threads = launch.num_cpu_threads_per_process
-    if threads is None:
-        threads = max(1, num_cpus // max(1, processes // launch.num_machines))
     options += ["--mixed_precision", effective_precision(config), "--dynamo_backend", "no"]
-    return [*options, "--num_cpu_threads_per_process", str(threads)]
+    return [*options, "--num_cpu_threads_per_process", str(_threads(config, processes, num_cpus))]
+
+
+def _threads(config: RunConfig, processes: int, num_cpus: int) -> int:
+    """Threads that each process computes with: as set, else its share of the cores."""
+    if config.launch.num_cpu_threads_per_process is not None:
+        return config.launch.num_cpu_threads_per_process
+    return max(1, num_cpus // max(1, processes // config.launch.num_machines))
 
 
 def _rendezvous(config: RunConfig, processes: int) -> list[str]:

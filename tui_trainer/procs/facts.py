@@ -11,7 +11,7 @@ from typing import Any
 
 from tui_trainer.config.checks import Facts
 from tui_trainer.paths import runs_dir
-from tui_trainer.procs.machine import Gpu, detect_gpus, read_disk_free, read_memory, usable_cpus
+from tui_trainer.procs.hardware import Gpu, detect_gpus, read_disk_free, read_memory, usable_cpus
 from tui_trainer.redact import redact_arguments
 
 LIBRARIES = (

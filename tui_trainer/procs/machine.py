@@ -1,8 +1,4 @@
-"""What the machine has and how busy it is: GPUs by `nvidia-smi`, processor and memory by /proc, disk by the system.
-
-Used by `start` (how many processes to launch), `stop` (who still holds GPU memory), the status line of the screens and
-`doctor`. Where there is no `nvidia-smi` there are no GPUs; nothing is raised.
-"""
+"""How busy the machine is, read every few seconds for the status line of the screens."""
 
 from __future__ import annotations
 
@@ -10,37 +6,19 @@ import asyncio
 import contextlib
 import os
 import shutil
-import subprocess
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tui_trainer.paths import runs_dir
-
-_QUERY = "index,uuid,name,memory.total,memory.used,utilization.gpu"
-_FORMAT = ("--format=csv,noheader,nounits",)
-_TIMEOUT_SECONDS = 10.0
-_MEBIBYTE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """One GPU.
-
-    Attributes:
-        index: its number, as `nvidia-smi` counts.
-        name: what its maker calls it.
-        memory_total, memory_used: bytes; None where the driver does not tell, as on parts of a divided GPU.
-        utilization: share of time it computed, in percent; None likewise.
-        uuid: its name for good, "GPU-…".
-    """
-
-    index: int
-    name: str
-    memory_total: int | None
-    memory_used: int | None
-    utilization: float | None
-    uuid: str = ""
+from tui_trainer.procs.hardware import (
+    CSV_FORMAT,
+    GPU_QUERY,
+    Gpu,
+    parse_gpu,
+    read_disk_free,
+    read_memory,
+    visible_gpus,
+)
 
 
 @dataclass(frozen=True)
@@ -52,131 +30,6 @@ class MachineReading:
     memory_total: int | None
     memory_available: int | None
     disk_free: int | None
-
-
-def detect_gpus() -> list[Gpu]:
-    """The GPUs that a training process would see, as CUDA_VISIBLE_DEVICES allows; none if there is no driver."""
-    gpus = [gpu for line in _ask_nvidia_smi("--query-gpu", _QUERY) if (gpu := parse_gpu(line)) is not None]
-    return visible_gpus(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-
-def gpu_memory_by_process() -> dict[int, int]:
-    """Bytes of GPU memory that each process holds, by pid; empty where the driver does not tell."""
-    held: dict[int, int] = {}
-    for line in _ask_nvidia_smi("--query-compute-apps", "pid,used_memory"):
-        pid, _, mebibytes = line.partition(",")
-        number = _number(mebibytes)
-        if pid.strip().isdigit():
-            held[int(pid)] = held.get(int(pid), 0) + int((number or 0) * _MEBIBYTE)
-    return held
-
-
-def parse_gpu(line: str) -> Gpu | None:
-    """A GPU from a line of `nvidia-smi --query-gpu` as asked here; None if it is none, as a message of the driver."""
-    fields = [field.strip() for field in line.split(",")]
-    if len(fields) < 6 or not fields[0].isdigit():
-        return None
-    # a name may hold commas, the fields around it do not
-    index, uuid, *name, total, used, utilization = fields
-    return Gpu(int(index), ", ".join(name), _mebibytes(total), _mebibytes(used), _number(utilization), uuid)
-
-
-def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
-    """The GPUs that CUDA_VISIBLE_DEVICES leaves: numbers or beginnings of uuids, up to the first that names none."""
-    if variable is None:
-        return list(gpus)
-    chosen: list[Gpu] = []
-    for name in variable.split(","):
-        name = name.strip()
-        found = [gpu for gpu in gpus if name and (str(gpu.index) == name or gpu.uuid.startswith(name))]
-        if len(found) != 1 or found[0] in chosen:
-            break
-        chosen.append(found[0])
-    return chosen
-
-
-def _number(text: str) -> float | None:
-    """A number of `nvidia-smi`, which writes "[N/A]" or "[Not Supported]" for what it does not know."""
-    try:
-        return float(text.strip())
-    except ValueError:
-        return None
-
-
-def _mebibytes(text: str) -> int | None:
-    number = _number(text)
-    return None if number is None else int(number * _MEBIBYTE)
-
-
-def _ask_nvidia_smi(query: str, fields: str) -> Iterator[str]:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return
-    command = [program, f"{query}={fields}", *_FORMAT]
-    try:
-        answer = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return
-    if answer.returncode == 0:
-        yield from answer.stdout.decode("utf-8", "replace").splitlines()
-
-
-def usable_cpus() -> int:
-    """Cores that our processes may use, within their affinity and the quota of our control group."""
-    cores = len(os.sched_getaffinity(0))
-    for quota, period in (_cpu_max(), _read_numbers("cpu.cfs_quota_us", "cpu.cfs_period_us")):
-        if quota and period and quota > 0:
-            cores = min(cores, max(round(quota / period), 1))
-    return cores
-
-
-def _cpu_max() -> tuple[int | None, int | None]:
-    """Quota and period of a control group of version 2: "200000 100000", or "max 100000" without limit."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
-        return (None if quota == "max" else int(quota)), int(period)
-    except (OSError, ValueError):
-        return None, None
-
-
-def _read_numbers(*names: str) -> tuple[int | None, ...]:
-    return tuple(_read_number(f"/sys/fs/cgroup/cpu/{name}") for name in names)
-
-
-def read_memory() -> tuple[int | None, int | None]:
-    """Bytes of memory in all and free to use, within the limit of our control group."""
-    try:
-        lines = (line.split() for line in Path("/proc/meminfo").read_text("ascii").splitlines())
-        fields = {line[0].rstrip(":"): int(line[1]) * 1024 for line in lines if len(line) == 3}
-    except (OSError, ValueError):
-        return None, None
-    total, available = fields.get("MemTotal"), fields.get("MemAvailable")
-    for limit_path, used_path in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        limit, used = _read_number(limit_path), _read_number(used_path)
-        if limit is not None and used is not None and total is not None and limit < total:
-            return limit, min(available if available is not None else limit, max(limit - used, 0))
-    return total, available
-
-
-def _read_number(path: str) -> int | None:
-    try:
-        return int(Path(path).read_text("ascii"))
-    except (OSError, ValueError):
-        return None
-
-
-def read_disk_free(path: Path) -> int | None:
-    """Bytes that we may still write on the disk of `path`, or of the nearest folder above it that exists."""
-    for folder in (path.absolute(), *path.absolute().parents):
-        with contextlib.suppress(OSError):
-            status = os.statvfs(folder)
-            return status.f_bavail * status.f_frsize
-    return None
 
 
 def _read_cpu_times() -> tuple[int, int] | None:
@@ -220,7 +73,7 @@ class MachineSampler:
         program = shutil.which("nvidia-smi")
         if program is None:
             return
-        command = [program, f"--query-gpu={_QUERY}", *_FORMAT, f"--loop-ms={max(int(self._seconds * 1000), 100)}"]
+        command = [program, f"--query-gpu={GPU_QUERY}", *CSV_FORMAT, f"--loop-ms={max(int(self._seconds * 1000), 100)}"]
         with contextlib.suppress(OSError):
             self._process = await asyncio.create_subprocess_exec(
                 *command,

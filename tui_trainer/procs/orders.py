@@ -29,6 +29,8 @@ class LaunchOrder:
         grace_seconds: how long it may take to save when it is to stop.
         max_restarts: how often it is started again after a failure that may pass.
         restart_delay: seconds before the first restart.
+        num_gpus, num_cpus: what it uses of this machine; cores count where it uses no GPU.
+        gpu_ids: the GPUs that it insists on; empty for any.
     """
 
     argv: tuple[str, ...]
@@ -37,6 +39,9 @@ class LaunchOrder:
     grace_seconds: float = 30.0
     max_restarts: int = 0
     restart_delay: float = 0.0
+    num_gpus: int = 0
+    num_cpus: int = 0
+    gpu_ids: tuple[int, ...] = ()
 
     def write(self, layout: RunLayout) -> None:
         """Put the order into the run directory."""
@@ -50,6 +55,9 @@ class LaunchOrder:
                 "grace_seconds": self.grace_seconds,
                 "max_restarts": self.max_restarts,
                 "restart_delay": self.restart_delay,
+                "num_gpus": self.num_gpus,
+                "num_cpus": self.num_cpus,
+                "gpu_ids": list(self.gpu_ids),
             },
         )
 
@@ -73,6 +81,9 @@ class LaunchOrder:
             number(data.get("grace_seconds")) or 0.0,
             whole_number(data.get("max_restarts")) or 0,
             number(data.get("restart_delay")) or 0.0,
+            whole_number(data.get("num_gpus")) or 0,
+            whole_number(data.get("num_cpus")) or 0,
+            tuple(index for item in data.get("gpu_ids") or () if (index := whole_number(item)) is not None),
         )
 
 

@@ -17,15 +17,19 @@ from tui_trainer.runs.layout import RunLayout
 _ANSWER_SECONDS = 60.0
 
 
-def start_existing(layout: RunLayout) -> None:
+def start_existing(layout: RunLayout, *, queued: bool = False) -> None:
     """Start a run whose directory exists, for the first time or again; returns once a supervisor holds it.
+
+    Args:
+        layout: the run.
+        queued: let it wait in the queue of this machine until what it needs is free.
 
     Raises:
         RefusedError: the run is going on, or processes of an earlier start are.
         UsageError: the directory does not say what to start.
         MachineError: the processes cannot be started.
     """
-    _start_supervisor(layout)
+    _start_supervisor(layout, *(["--queue"] if queued else []))
 
 
 def adopt(layout: RunLayout) -> bool:

@@ -14,7 +14,7 @@ from tui_trainer.config.resolve import Resolved
 from tui_trainer.config.toml import dump_toml
 from tui_trainer.errors import MachineError, WorkbenchError
 from tui_trainer.procs.facts import run_facts
-from tui_trainer.procs.machine import detect_gpus, usable_cpus
+from tui_trainer.procs.hardware import detect_gpus, usable_cpus
 from tui_trainer.procs.orders import LaunchOrder
 from tui_trainer.procs.spawn import start_existing
 from tui_trainer.runs.files import write_bytes
@@ -25,7 +25,12 @@ __all__ = ["create_run", "start_existing", "start_run"]
 
 
 def start_run(
-    resolved: Resolved, *, argv: Sequence[str], parent: str | None = None, root: Path | None = None
+    resolved: Resolved,
+    *,
+    argv: Sequence[str],
+    parent: str | None = None,
+    root: Path | None = None,
+    queued: bool = False,
 ) -> RunLayout:
     """Create a run and start it.
 
@@ -34,13 +39,14 @@ def start_run(
         argv: the command line it was asked for with, for the record; secrets in it are masked.
         parent: id of the run it goes on from or was cloned from.
         root: the run store, if not the usual one.
+        queued: let it wait in the queue of this machine until what it needs is free.
 
     Raises:
         MachineError: the directory cannot be written, or the processes cannot be started.
     """
     layout = create_run(resolved, argv=argv, parent=parent, root=root)
     try:
-        start_existing(layout)
+        start_existing(layout, queued=queued)
     except WorkbenchError:
         if not layout.supervisor_log.exists():
             # it never came to life: nothing in it is worth keeping
@@ -64,6 +70,9 @@ def create_run(
         grace_seconds=config.launch.grace_seconds,
         max_restarts=config.launch.max_restarts,
         restart_delay=config.launch.restart_delay,
+        num_gpus=command.num_gpus,
+        num_cpus=command.num_cpus,
+        gpu_ids=tuple(config.launch.gpu_ids or ()) if command.num_gpus else (),
     )
     try:
         for name, text in command.files.items():

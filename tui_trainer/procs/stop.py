@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass
 
 from tui_trainer.errors import MachineError
+from tui_trainer.procs.hardware import gpu_memory_by_process
 from tui_trainer.procs.ladder import Rung
 from tui_trainer.procs.lock import is_held
-from tui_trainer.procs.machine import gpu_memory_by_process
 from tui_trainer.procs.orders import StopOrder
 from tui_trainer.procs.proctree import descendants, describe, marked
 from tui_trainer.procs.spawn import adopt

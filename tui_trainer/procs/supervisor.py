@@ -1,11 +1,12 @@
 """The supervisor of one run: starts its command, records how it stands, ends all of it. Standard library only.
 
-`python -m tui_trainer.procs.supervisor RUN_DIRECTORY [--adopt]`, started by `start`, in a session of its own: it
-outlives the terminal and whoever started the run. It is the only writer of `status.json` and `supervisor.jsonl`. Rank 0
-is the only writer of `events.jsonl` while it lives; when all ranks are gone without a final event, the supervisor
-appends it, so that whoever reads the events always sees the end.
+`python -m tui_trainer.procs.supervisor RUN_DIRECTORY [--adopt | --queue]`, started by `start`, in a session of its own:
+it outlives the terminal and whoever started the run. It is the only writer of `status.json` and `supervisor.jsonl`.
+Rank 0 is the only writer of `events.jsonl` while it lives; when all ranks are gone without a final event, the
+supervisor appends it, so that whoever reads the events always sees the end.
 
-With `--adopt` it takes over a run whose supervisor was killed: it starts nothing and watches what is left.
+With `--adopt` it takes over a run whose supervisor was killed: it starts nothing and watches what is left. With
+`--queue` it first waits until it is the run's turn and what it needs is free.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +32,21 @@ from tui_trainer.procs.ladder import Rung, StopLadder
 from tui_trainer.procs.orders import LaunchOrder, StopOrder
 from tui_trainer.procs.outcome import Outcome, outcome_of
 from tui_trainer.procs.proctree import ProcessKey, describe, marked
+from tui_trainer.procs.queue import Queue, Turn, visible_devices
+from tui_trainer.procs.records import Records
 from tui_trainer.procs.restarts import RestartPolicy
 from tui_trainer.runs import control
-from tui_trainer.runs.events import Alert, Event
-from tui_trainer.runs.identity import ProcessIdentity
-from tui_trainer.runs.journal import JournalWriter
+from tui_trainer.runs.events import Alert
 from tui_trainer.runs.layout import RunLayout
-from tui_trainer.runs.status import RunStatus, State, read_status, write_status
+from tui_trainer.runs.status import State, read_status
 
-HEARTBEAT_SECONDS = 2.0
 _POLL_SECONDS = 0.25
 _POLL_SECONDS_WHEN_ENDING = 0.05
+_QUEUE_SECONDS = 1.0
 _LEFTOVER_SECONDS = 1.0
 """How long what the command left behind may take to end by itself."""
 _LINGER_SECONDS = 60.0
 """How long the processes may go on after the final event."""
-_WRITE_TRIES = 20
-"""How often the end of the run is written, a second apart, while the disk is full."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 _AWAITED = (signal.SIGCHLD, signal.SIGTERM)
@@ -72,32 +72,38 @@ class Supervisor:
     def __init__(self, layout: RunLayout, order: LaunchOrder) -> None:
         self._layout = layout
         self._order = order
-        self._identity = ProcessIdentity.current()
-        self._journal = JournalWriter(layout.supervisor_log)
         self._follower = EventFollower(layout)
         self._ladder = StopLadder(order.grace_seconds)
         self._attempt = Attempt(layout)
+        self._queue = Queue()
         self._stop: StopOrder | None = None
         self._restarts = RestartPolicy(order.max_restarts, order.restart_delay)
+        self._records = Records(layout, self._follower, self._restarts)
         self._final_at = self._ended_at = math.inf
-        self._last_beat = float("-inf")
-        self._last_state: State | None = None
 
-    def start(self) -> None:
-        """Clear what earlier starts left behind and start the command.
+    def prepare(self) -> None:
+        """Clear what earlier starts left behind.
 
         Raises:
-            MachineError: the command cannot be started; the run is recorded as failed.
             OSError: the run directory cannot be written.
         """
         StopOrder.withdraw(self._layout)
         for command in control.pending(self._layout):
             control.remove(self._layout, command)
-            self._log("discarded", command=command.name, by=command.by)
+            self._records.log("discarded", command=command.name, by=command.by)
         for path in self._layout.ranks.glob("*.json"):
             path.unlink()
         self._follower.begin_attempt()
-        self._write_status(State.STARTING)
+        self._records.status(State.QUEUED)
+
+    def start(self) -> None:
+        """Start the command.
+
+        Raises:
+            MachineError: the command cannot be started; the run is recorded as failed.
+            OSError: the run directory cannot be written.
+        """
+        self._records.status(State.STARTING)
         try:
             self._launch()
         except OSError as error:
@@ -108,13 +114,52 @@ class Supervisor:
     def adopt(self) -> None:
         """Take over the processes that an earlier supervisor left behind."""
         self._follower.advance(time.monotonic())
-        self._log("adopted", processes=[describe(key) for key in self._attempt.left()])
+        self._records.log("adopted", processes=[describe(key) for key in self._attempt.left()])
+
+    def join_queue(self) -> None:
+        """Take the last place in the queue.
+
+        Raises:
+            MachineError: it cannot be written.
+            OSError: the run directory cannot be written.
+        """
+        self._records.queue_place = self._queue.join(self._layout, self._order)
+        self._records.status(State.QUEUED, Outcome(State.QUEUED, message="waits for its turn"))
+
+    def await_turn(self) -> bool:
+        """Wait in the queue until the run may start; returns whether it is still wanted then."""
+        next_look = float("-inf")
+        while self._stop is None:
+            if time.monotonic() >= next_look:
+                turn = self._look_into_queue()
+                if turn.is_mine:
+                    self._order = replace(self._order, env={**self._order.env, **visible_devices(turn.gpu_ids)})
+                    self._records.log("turn", gpu_ids=list(turn.gpu_ids))
+                    return True
+                self._records.queue_place = turn.place
+                self._records.beat(State.QUEUED, Outcome(State.QUEUED, message=turn.message))
+                next_look = time.monotonic() + _QUEUE_SECONDS
+            self._wait()
+            self._read_order()
+        self._finish(Outcome(State.STOPPED, "cancelled", "it was taken from the queue before it started"))
+        return False
+
+    def _look_into_queue(self) -> Turn:
+        try:
+            return self._queue.look(self._layout, self._order)
+        except OSError as error:  # as on a full disk: wait on
+            return Turn(False, place=self._records.queue_place, message=f"the queue cannot be read: {error.strerror}")
+
+    def hold(self) -> None:
+        """Tell the queue what the run uses that did not wait for it."""
+        with contextlib.suppress(OSError):
+            self._queue.hold(self._layout, self._order)
 
     def _launch(self) -> None:
         os.chdir(self._order.cwd)
         self._attempt = Attempt(self._layout)
         self._attempt.start(self._order, _IGNORED)
-        self._log(
+        self._records.log(
             "started", pid=self._attempt.command, argv=list(self._order.argv), restarts=self._restarts.num_restarts
         )
 
@@ -132,7 +177,7 @@ class Supervisor:
                 if not self._restart_after(outcome):
                     return self._finish(outcome)
             else:
-                self._beat(now, self._follower.state)
+                self._records.beat(self._follower.state)
 
     def _wait(self) -> None:
         is_ending = self._ladder.rung >= Rung.TERMINATED or self._attempt.exit_code is not None
@@ -178,7 +223,7 @@ class Supervisor:
         if not self._ladder.climb_to(rung, now, extra_seconds=extra):
             return
         by = self._stop.by if self._stop else ""
-        self._log(rung.name.lower(), by=by)
+        self._records.log(rung.name.lower(), by=by)
         if rung is Rung.ASKED:
             with contextlib.suppress(OSError):
                 control.send(self._layout, "stop", by=by)
@@ -186,7 +231,7 @@ class Supervisor:
     def _signal(self) -> None:
         signalled = self._attempt.press(self._ladder.rung)
         if signalled and self._ladder.rung is Rung.TERMINATED:
-            self._log("signalled", signal="SIGTERM", pids=sorted(key.pid for key in signalled))
+            self._records.log("signalled", signal="SIGTERM", pids=sorted(key.pid for key in signalled))
 
     def _restart_after(self, outcome: Outcome) -> bool:
         """Start the run again if its failure may pass; returns whether it was."""
@@ -195,7 +240,9 @@ class Supervisor:
         delay = self._restarts.delay_after(outcome.reason, self._follower.step)
         if delay is None:
             return False
-        self._log("restarted", reason=outcome.reason, message=outcome.message, restarts=self._restarts.num_restarts)
+        self._records.log(
+            "restarted", reason=outcome.reason, message=outcome.message, restarts=self._restarts.num_restarts
+        )
         if not self._rest(delay, outcome):
             return False
         self._ladder = StopLadder(self._order.grace_seconds)
@@ -213,73 +260,23 @@ class Supervisor:
         when = f"in {delay:.0f} s" if delay >= 1 else "now"
         message = f"{outcome.message}; starts again {when} from its last checkpoint (restart {number} of {most})"
         with contextlib.suppress(OSError):
-            self._write_event(Alert(step=self._follower.step, kind="restart", message=message))
+            self._records.event(Alert(step=self._follower.step, kind="restart", message=message))
         until = time.monotonic() + delay
         waiting = Outcome(State.STARTING, outcome.reason, message, outcome.remedy)
-        self._last_beat = float("-inf")
-        while (now := time.monotonic()) < until and self._stop is None:
-            self._beat(now, State.STARTING, waiting)
+        while time.monotonic() < until and self._stop is None:
+            self._records.beat(State.STARTING, waiting)
             self._wait()
             self._read_order()
         return self._stop is None
 
-    def _beat(self, now: float, state: State, outcome: Outcome | None = None) -> None:
-        """Write the status now and then, and whenever the state is another one."""
-        if now - self._last_beat >= HEARTBEAT_SECONDS or state is not self._last_state:
-            with contextlib.suppress(OSError):
-                self._write_status(state, outcome)
-
     def _finish(self, outcome: Outcome) -> None:
-        """Write down how the run ended; a full disk is waited for, space may come free now."""
         survivors = [describe(key) for key in self._attempt.left()] if self._ladder.rung is Rung.GIVEN_UP else []
         exit_code = self._attempt.exit_code
-        if self._follower.final is None:
-            final = outcome.event(self._follower.step, self._follower.attempt)
-            _insist(lambda: self._write_event(final))
-        _insist(lambda: self._write_status(outcome.state, outcome, exit_code))
-        self._log("exited", state=outcome.state.value, reason=outcome.reason, exit_code=exit_code, survivors=survivors)
-
-    def _write_event(self, event: Event) -> None:
-        """Append to the events what no rank lives to write."""
-        with JournalWriter(self._layout.events) as journal:
-            journal.write(event, durable=True)
-
-    def _write_status(self, state: State, outcome: Outcome | None = None, exit_code: int | None = None) -> None:
-        self._last_beat, self._last_state = time.monotonic(), state
-        follower = self._follower
-        write_status(
-            self._layout,
-            RunStatus(
-                id=self._layout.id,
-                state=state,
-                reason=outcome.reason if outcome else "",
-                remedy=outcome.remedy if outcome else "",
-                message=outcome.message if outcome else "",
-                step=follower.step,
-                max_steps=follower.max_steps,
-                epoch=follower.epoch,
-                loss=follower.loss,
-                heartbeat=time.time(),
-                exit_code=exit_code,
-                restarts=self._restarts.num_restarts,
-                max_restarts=self._restarts.max_restarts,
-                process=self._identity,
-            ),
+        self._records.end(outcome, exit_code)
+        self._queue.leave(self._layout)
+        self._records.log(
+            "exited", state=outcome.state.value, reason=outcome.reason, exit_code=exit_code, survivors=survivors
         )
-
-    def _log(self, what: str, **details: Any) -> None:
-        """Append to `supervisor.jsonl`; a full disk must not end the supervisor."""
-        with contextlib.suppress(OSError):
-            self._journal.append({"v": 1, "t": round(time.time(), 3), "type": what} | details)
-
-
-def _insist(write: Callable[[], None]) -> None:
-    for _ in range(_WRITE_TRIES):
-        try:
-            return write()
-        except OSError:
-            time.sleep(1.0)
-    return None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -287,7 +284,7 @@ def main(arguments: Sequence[str]) -> int:
     layout = RunLayout(Path(arguments[0]))
     _detach()
     try:
-        supervisor = _take(layout, is_adopting="--adopt" in arguments)
+        supervisor = _take(layout, is_adopting="--adopt" in arguments, is_queued="--queue" in arguments)
     except WorkbenchError as error:
         _answer(layout, {"error": error.to_dict()})
         return int(error.exit_code)
@@ -296,7 +293,14 @@ def main(arguments: Sequence[str]) -> int:
         _answer(layout, {"error": lacking.to_dict()})
         return int(lacking.exit_code)
     _answer(layout, {"held": True})
-    supervisor.supervise()
+    try:
+        if "--queue" in arguments:
+            if not supervisor.await_turn():
+                return 0
+            supervisor.start()
+        supervisor.supervise()
+    except MachineError as error:
+        return int(error.exit_code)  # recorded already, and nobody listens any more
     return 0
 
 
@@ -312,7 +316,7 @@ def _detach() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _take(layout: RunLayout, *, is_adopting: bool) -> Supervisor:
+def _take(layout: RunLayout, *, is_adopting: bool, is_queued: bool) -> Supervisor:
     if lock.acquire(layout) is None:
         raise RefusedError(
             "the run is going on already", where=layout.id, remedy=f"`tui-trainer {layout.id}` shows it."
@@ -330,7 +334,13 @@ def _take(layout: RunLayout, *, is_adopting: bool) -> Supervisor:
     supervisor = Supervisor(layout, LaunchOrder.read(layout))
     if is_adopting:
         supervisor.adopt()
+        supervisor.hold()
+        return supervisor
+    supervisor.prepare()
+    if is_queued:
+        supervisor.join_queue()
     else:
+        supervisor.hold()
         supervisor.start()
     return supervisor
 

@@ -57,6 +57,7 @@ class RunStatus:
         heartbeat: Unix time at which the supervisor last wrote.
         restarts: how often it was started again by itself.
         max_restarts: how often it may be.
+        queue_place: its place among the runs that wait, from 1; 0 if it does not.
         process: the supervisor.
     """
 
@@ -73,6 +74,7 @@ class RunStatus:
     exit_code: int | None = None
     restarts: int = 0
     max_restarts: int = 0
+    queue_place: int = 0
     process: ProcessIdentity | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,9 +113,14 @@ def read_status(layout: RunLayout) -> RunStatus:
         exit_code=whole_number(data.get("exit_code")),
         restarts=whole_number(data.get("restarts")) or 0,
         max_restarts=whole_number(data.get("max_restarts")) or 0,
+        queue_place=whole_number(data.get("queue_place")) or 0,
         process=ProcessIdentity.from_dict(data),
     )
-    return status if not state.is_live or is_alive(layout, status) else _without_processes(layout, status)
+    # a run that was made, but not started yet, waits without a process
+    is_waiting = state is State.QUEUED and status.process is not None
+    if not (state.is_live or is_waiting) or is_alive(layout, status):
+        return status
+    return _out_of_queue(status) if is_waiting else _without_processes(layout, status)
 
 
 def rank_processes(layout: RunLayout) -> list[ProcessIdentity]:
@@ -127,6 +134,18 @@ def is_alive(layout: RunLayout, status: RunStatus) -> bool:
     if status.process is None or not status.process.is_local:
         return time.time() - status.heartbeat < STALE_AFTER_SECONDS
     return status.process.is_alive or any(rank.is_alive for rank in rank_processes(layout))
+
+
+def _out_of_queue(status: RunStatus) -> RunStatus:
+    """What is true of a run that waited for its turn when its supervisor went."""
+    return replace(
+        status,
+        state=State.LOST,
+        reason="lost",
+        queue_place=0,
+        message="its place in the queue is gone, as after a reboot",
+        remedy=f"Queue it again: `tui-trainer runs queue add {status.id}`.",
+    )
 
 
 def _without_processes(layout: RunLayout, status: RunStatus) -> RunStatus:

@@ -42,6 +42,17 @@ class MachineWatch(Protocol):
         """End."""
 
 
+class StartRun(Protocol):
+    """Starts runs."""
+
+    def __call__(self, resolved: Resolved, *, queued: bool = False) -> RunLayout:
+        """Create a run and start it, or let it wait in the queue.
+
+        Raises:
+            WorkbenchError: it cannot be started.
+        """
+
+
 @dataclass(frozen=True)
 class Services:
     """The outside world of the app.
@@ -50,13 +61,13 @@ class Services:
         data: the data worker.
         chat: the chat worker.
         machine: CPU, memory, GPUs.
-        start_run: creates a run and starts it; blocks until a supervisor holds it.
+        start_run: creates a run and starts it, or lets it wait in the queue; blocks until a supervisor holds it.
     """
 
     data: WorkerClient
     chat: WorkerClient
     machine: MachineWatch
-    start_run: Callable[[Resolved], RunLayout]
+    start_run: StartRun
 
     async def close(self) -> None:
         """End the workers."""
@@ -68,9 +79,9 @@ def real_services(argv: Sequence[str]) -> Services:
     from tui_trainer.procs.machine import MachineSampler
     from tui_trainer.procs.worker import Worker
 
-    def start(resolved: Resolved) -> RunLayout:
+    def start(resolved: Resolved, *, queued: bool = False) -> RunLayout:
         from tui_trainer.procs.start import start_run
 
-        return start_run(resolved, argv=argv)
+        return start_run(resolved, argv=argv, queued=queued)
 
     return Services(Worker("data"), Worker("chat"), MachineSampler(), start)

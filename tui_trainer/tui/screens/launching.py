@@ -12,7 +12,7 @@ from tui_trainer.errors import Problem, WorkbenchError
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.tui.screens.editing import EditingScreen
 from tui_trainer.tui.session import Session
-from tui_trainer.tui.widgets.ask import Confirm
+from tui_trainer.tui.widgets.ask import Confirm, Pick
 
 
 class LaunchingScreen(EditingScreen):
@@ -24,6 +24,7 @@ class LaunchingScreen(EditingScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("L", "launch", "Launch", id="args-launch", tooltip="Check everything and launch the run"),
+        Binding("Q", "queue", "Queue", id="args-queue", tooltip="Check everything and let the run wait for its turn"),
     ]
 
     class RunLaunched(Message):
@@ -50,6 +51,13 @@ class LaunchingScreen(EditingScreen):
 
     def action_launch(self) -> None:
         """Check, ask where something speaks against it, launch."""
+        self._launch(is_queued=False)
+
+    def action_queue(self) -> None:
+        """The same, but the run waits until the GPUs or cores it needs are free."""
+        self._launch(is_queued=True)
+
+    def _launch(self, *, is_queued: bool) -> None:
         if self._is_launching:
             return
         errors = [problem for problem in self.problems if problem.severity == "error"]
@@ -65,10 +73,32 @@ class LaunchingScreen(EditingScreen):
             self.say("cannot launch: the data cannot be trained on; screen 1 says why", problem=True)
             return
         doubts = [str(problem) for problem in self.problems] + self._data_doubts()
+        question = "Queue it all the same?" if is_queued else "Launch all the same?"
+
+        def go_on(is_sure: bool | None) -> None:
+            if is_sure:
+                self._choose_turn(is_queued=is_queued)
+
         if doubts:
-            self.app.push_screen(Confirm("Launch all the same?", doubts, "launches"), self._launch_if)
+            self.app.push_screen(Confirm(question, doubts, "queues" if is_queued else "launches"), go_on)
         else:
-            self._launch_if(True)
+            go_on(True)
+
+    def _choose_turn(self, *, is_queued: bool) -> None:
+        """Launch or queue; where other runs are at work, ask which of the two is meant."""
+        from tui_trainer.procs.queue import Queue
+
+        others = [] if is_queued else Queue().entries()
+        if not others:
+            self._start(is_queued=is_queued)
+            return
+        at_work = ", ".join(entry.layout.id for entry in others[:3]) + (" and others" if len(others) > 3 else "")
+        options = [
+            ("queue", "wait in the queue", "starts by itself when what it needs is free"),
+            ("now", "launch now", "beside them: they share memory and speed"),
+        ]
+        dialog = Pick("Other runs are at work or wait", options, about=at_work)
+        self.app.push_screen(dialog, lambda how: self._start(is_queued=how == "queue") if how else None)
 
     def _data_doubts(self) -> list[str]:
         verdict = self.session.dataset.state.verdict
@@ -80,16 +110,15 @@ class LaunchingScreen(EditingScreen):
             if problem.get("severity") in ("error", "warning")
         ]
 
-    def _launch_if(self, is_sure: bool | None) -> None:
-        if is_sure:
-            self._is_launching = True
-            self.say("launching …")
-            self._start_run()
+    def _start(self, *, is_queued: bool) -> None:
+        self._is_launching = True
+        self.say("joining the queue …" if is_queued else "launching …")
+        self._start_run(is_queued)
 
     @work(thread=True, group="launch", exit_on_error=False)
-    def _start_run(self) -> None:
+    def _start_run(self, is_queued: bool) -> None:
         try:
-            layout = self.session.services.start_run(self.session.draft.resolved)
+            layout = self.session.services.start_run(self.session.draft.resolved, queued=is_queued)
         except WorkbenchError as error:
             self.post_message(self.LaunchFailed(error))
         else:

@@ -50,6 +50,10 @@ class RunsScreen(WorkbenchScreen):
         Binding("c", "chat", "Chat", id="runs-chat", tooltip="Talk to the run's newest checkpoint"),
         Binding("a", "clone", "Clone", id="runs-clone", tooltip="Take the run's configuration into Args"),
         Binding("x", "stop", "Stop", id="runs-stop", tooltip="The stop ladder: save first, end, kill"),
+        Binding(
+            "less_than_sign", "earlier(-1)", "Earlier", show=False, id="runs-earlier", tooltip="Forward in the queue"
+        ),
+        Binding("greater_than_sign", "earlier(1)", "Later", show=False, id="runs-later", tooltip="Back in the queue"),
         Binding("R", "rename", "Rename", id="runs-rename", tooltip="Give the run another name"),
         Binding("D", "delete", "Delete", id="runs-delete", tooltip="Delete the run and its files"),
         Binding("i", "config", "Config", id="runs-config", tooltip="The run's whole configuration"),
@@ -190,6 +194,21 @@ class RunsScreen(WorkbenchScreen):
         else:
             self.app.push_screen(Stopping(summary.record.layout))
 
+    def action_move(self, direction: int) -> None:
+        """Move a waiting run in the queue."""
+        from tui_trainer.procs.queue import Queue
+
+        if (summary := self._current()) is None or not summary.record.status.queue_place:
+            self.say("the run under the cursor does not wait in the queue")
+            return
+        try:
+            place = Queue().move(summary.record.layout, summary.record.status.queue_place + direction)
+        except WorkbenchError as error:
+            self.say(str(error), problem=True)
+        else:
+            self.say(f"place {place} in the queue")
+            self._refresh()
+
     def action_rename(self) -> None:
         """Ask for another name."""
         if (summary := self._current()) is not None:
@@ -234,7 +253,7 @@ def _line(summary: RunSummary, is_in_view: bool) -> RunLine:
     return RunLine(
         id=summary.id,
         sign=fmt.STATE_GLYPHS[state],
-        state=state.value,
+        state=f"{state.value} {place}" if (place := summary.record.status.queue_place) else state.value,
         name=summary.record.name,
         method=summary.method,
         model=summary.model,

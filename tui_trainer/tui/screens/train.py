@@ -298,7 +298,10 @@ class TrainScreen(WorkbenchScreen):
         """Open the stop ladder."""
         from tui_trainer.tui.screens.stopping import Stopping
 
-        if (layout := self._live_run()) is not None:
+        view, layout = self.session.run.view, self.session.run.layout
+        if view is None or layout is None or view.status.state.is_over:
+            self.say("no run is going on here")
+        else:
             self.app.push_screen(Stopping(layout))
 
 
@@ -319,6 +322,8 @@ def parse_rate(text: str) -> float | str:
 
 
 def _placeholder(view: RunView) -> str:
+    if view.status.message and not view.status.state.is_over:
+        return safe_line(view.status.message)  # why it waits: for its turn, or to be started again
     if view.progress is not None:
         progress = view.progress
         share = f" {progress.done / progress.total:.0%}" if progress.done is not None and progress.total else ""
@@ -364,6 +369,10 @@ def numbers(view: RunView, width: int) -> Content:
             add("tok/s", fmt.count(last.tokens_per_second))
         if last.memory_bytes:
             add("mem", fmt.size(last.memory_bytes))
+    if status.queue_place:
+        add("place", str(status.queue_place))
+    if status.restarts:
+        add("restart", f"{status.restarts}/{status.max_restarts}")
     if status.state.is_live:
         add("eta", fmt.duration(view.seconds_left))
     if status.reason and status.state.is_over:
