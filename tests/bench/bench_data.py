@@ -203,7 +203,7 @@ def bench_tokenising(path: Path, model: Path, template: Path, rounds: int) -> No
 def bench_samples(path: Path, model: Path, template: Path) -> None:
     """The next sample's mask, and opening a judged set again."""
     from tui_trainer.config.schema import RunConfig
-    from tui_trainer.engine.data.preview import sample_document
+    from tui_trainer.engine.data.samples import Samples
     from tui_trainer.engine.data.session import DataSession
 
     data = {"path": str(path), "template": str(template)}
@@ -214,10 +214,10 @@ def bench_samples(path: Path, model: Path, template: Path) -> None:
     session = DataSession(config)
     session.verdict()
     again = time.process_time() - started
-    waits = []
+    waits, samples = [], Samples(session)
     for row in range(100):
         began = time.perf_counter()
-        sample_document(session, row)
+        samples.document(row)
         waits.append(time.perf_counter() - began)
     print(f"second open with its verdict: {again:.3f} CPU seconds")
     print(f"next sample: median {statistics.median(waits) * 1e3:.1f} ms, longest {max(waits) * 1e3:.1f} ms")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from .fake_chat import FakeChatWorker
 OnItem = Callable[[Any], None] | None
 NUM_ROWS = 1273
 SPECIAL_IDS = [0, 1, 2]
+PROBLEM_ROWS = [17, 801]
 
 
 def tokens_of(row: int) -> list[tuple[str, int, bool]]:
@@ -45,15 +47,33 @@ def tokens_of(row: int) -> list[tuple[str, int, bool]]:
     return [(text, 3 + len(text) * 7 if text[0] != "<" else 1, at >= first_trained) for at, text in enumerate(texts)]
 
 
+def _found(row: int, query: dict[str, Any]) -> dict[str, Any] | None:
+    text = query.get("text", "")
+    cell = f"question {row} of the set"
+    return (
+        {"column": "input", "text": cell, "start": cell.index(text), "end": cell.index(text) + len(text)}
+        if text
+        else None
+    )
+
+
 class FakeDataWorker:
     """Answers as the data worker does, from `tokens_of`."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.problems: list[dict[str, Any]] = [
-            {"code": "answer_cut", "severity": "warning", "count": 2, "rows": [17, 801], "message": "the answer is cut"}
+            {
+                "code": "answer_cut",
+                "severity": "warning",
+                "count": 2,
+                "rows": PROBLEM_ROWS,
+                "message": "the answer is cut",
+                "remedy": "Raise data.max_length.",
+            }
         ]
         self.blocks_launch = False
+        self.is_judged = False
         self.error: WorkbenchError | None = None
 
     async def call(self, method: str, params: dict[str, Any], on_item: OnItem = None) -> Any:
@@ -80,46 +100,96 @@ class FakeDataWorker:
             "fingerprint": "9f3c12ab77",
         }
 
+    def _count(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"num_rows": NUM_ROWS}
+
     def _rows(self, params: dict[str, Any]) -> dict[str, Any]:
-        rows = range(params["start"], params["stop"])
+        shown = self.rows_of(params["query"])
         cells = [
-            {"row": row, "cells": {"input": f"question {row} of the set", "output": f"the answer is {row}"}}
-            for row in rows
+            {
+                "row": row,
+                "cells": {"input": f"question {row} of the set", "output": f"the answer is {row}"},
+                "num_tokens": len(tokens_of(row)) if self.is_judged else None,
+                "num_trained": 5 if self.is_judged else None,
+                "problems": ["answer_cut"] if self.is_judged and row in PROBLEM_ROWS else [],
+                "found": _found(row, params["query"]),
+            }
+            for row in shown[params["start"] : params["stop"]]
         ]
-        return {"rows": cells, "num_rows": NUM_ROWS}
+        return {"rows": cells, "num_rows": len(shown)}
+
+    def rows_of(self, query: dict[str, Any]) -> list[int]:
+        """The rows that fit a query."""
+        rows = [row for row in range(NUM_ROWS) if query.get("text", "") in f"question {row} of the set"]
+        if query.get("problem"):
+            rows = [row for row in rows if row in PROBLEM_ROWS]
+        rows = [row for row in rows if len(tokens_of(row)) >= (query.get("min_tokens") or 0)]
+        return sorted(rows, key=lambda row: -len(tokens_of(row))) if query.get("order") == "longest" else rows
+
+    def _select(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"num_rows": len(self.rows_of(params["query"]))}
+
+    def _find(self, params: dict[str, Any]) -> dict[str, Any]:
+        rows, direction = self.rows_of(params["query"]), params["direction"]
+        fitting = {
+            0: [row for row in rows if row == params["row"]],
+            1: [row for row in rows if row > params["row"]][:1],
+            -1: [row for row in rows if row < params["row"]][-1:],
+        }[direction]
+        row = fitting[0] if fitting else None
+        return {"row": row, "line": None if row is None else rows.index(row), "is_complete": True}
 
     def _sample(self, params: dict[str, Any]) -> dict[str, Any]:
         tokens = tokens_of(params["row"])
-        ids = [identifier for _, identifier, _ in tokens]
         first = next(at for at, (_, _, trained) in enumerate(tokens) if trained)
         text = [text for text, _, _ in tokens]
         return {
             "row": params["row"],
-            "input_ids": ids,
-            "attention_mask": [1] * len(ids),
-            "labels": [identifier if trained else -100 for _, identifier, trained in tokens],
-            "position_ids": list(range(len(ids))),
+            "where": f"medqa.jsonl:{params['row'] + 1}",
+            "num_tokens": len(tokens),
+            "first": 0,
+            "input_ids": [identifier for _, identifier, _ in tokens],
             "tokens": text,
             "special_ids": SPECIAL_IDS,
             "spans": [
                 {"start": 0, "end": first, "trained": False, "role": "user", "text": "".join(text[:first])},
-                {"start": first, "end": len(ids), "trained": True, "role": "assistant", "text": "".join(text[first:])},
+                {
+                    "start": first,
+                    "end": len(tokens),
+                    "trained": True,
+                    "role": "assistant",
+                    "text": "".join(text[first:]),
+                },
             ],
             "raw": f'{{"input": "question {params["row"]} of the set"}}',
             "problems": [],
         }
 
+    def _whole(self, params: dict[str, Any]) -> dict[str, Any]:
+        sample = self._sample(params)
+        texts = {"record": sample["raw"], "ids": str(sample["input_ids"])}
+        return {"text": texts.get(params["what"], "".join(sample["tokens"]))}
+
     def _batch(self, params: dict[str, Any]) -> dict[str, Any]:
-        samples = [self._sample({"row": row}) for row in params["rows"]]
-        longest = max(len(sample["input_ids"]) for sample in samples)
-        fills = {"input_ids": 2, "labels": -100, "attention_mask": 0, "tokens": "", "position_ids": 0}
+        rows = [tokens_of(row) for row in params["rows"]]
+        longest = max(map(len, rows))
+        filled = [[*row, *[("<|im_end|>", 2, False)] * (longest - len(row))] for row in rows]
+        masks = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
         return {
-            name: [[*sample[name], *[fill] * (longest - len(sample[name]))] for sample in samples]
-            for name, fill in fills.items()
+            "rows": [[row] for row in params["rows"]],
+            "length": longest,
+            "is_packed": False,
+            "num_trained": sum(trained for row in rows for _, _, trained in row),
+            "num_padding": sum(row.count(0) for row in masks),
+            "tokens": [[text for text, _, _ in row] for row in filled],
+            "input_ids": [[identifier for _, identifier, _ in row] for row in filled],
+            "labels": [[identifier if trained else -100 for _, identifier, trained in row] for row in filled],
+            "attention_mask": masks,
         }
 
     def _verdict(self, params: dict[str, Any]) -> dict[str, Any]:
         lengths = [len(tokens_of(row)) for row in range(NUM_ROWS)]
+        self.is_judged = True
         return {
             "num_rows": NUM_ROWS,
             "num_usable": NUM_ROWS,
@@ -128,7 +198,7 @@ class FakeDataWorker:
             "num_trained_tokens": 5 * NUM_ROWS,
             "blocks_launch": self.blocks_launch,
             "problems": self.problems,
-            "lengths": lengths,
+            "lengths": sorted(Counter(lengths).items()),
         }
 
     def _describe_model(self, params: dict[str, Any]) -> dict[str, Any]:

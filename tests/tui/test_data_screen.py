@@ -48,7 +48,9 @@ async def test_only_pages_that_are_looked_at_are_asked_for(make_app: MakeApp, wo
         await pilot.press("G")
         await wait_until(pilot, lambda: table.row is not None and table.row.row == NUM_ROWS - 1)
         asked = [params["start"] for method, params in world.data.calls if method == "rows"]
-        assert len(asked) == len(set(asked)) <= 4
+        # the first page comes once more when the verdict is there
+        assert len(asked) <= 4
+        assert len(set(asked)) <= 3
 
 
 async def test_stepping_through_mask_changes(make_app: MakeApp) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from textual.app import App, ComposeResult
@@ -10,7 +11,7 @@ from textual.widget import Widget
 
 from tui_trainer.tui.widgets.cursor_list import CursorList, Parts
 from tui_trainer.tui.widgets.field_list import Field, FieldList
-from tui_trainer.tui.widgets.length_chart import LengthChart, _expected_padded
+from tui_trainer.tui.widgets.length_chart import LengthChart
 from tui_trainer.tui.widgets.sample import Sample
 from tui_trainer.tui.widgets.token_flow import TokenFlow
 
@@ -93,9 +94,10 @@ async def test_stepping_a_field_asks_for_its_next_value(field: Field, key: str, 
 def _sample(texts: list[str], trained: list[bool]) -> Sample:
     return Sample.of(
         {
+            "num_tokens": len(texts),
             "input_ids": list(range(10, 10 + len(texts))),
-            "labels": [10 + at if on else -100 for at, on in enumerate(trained)],
             "tokens": texts,
+            "spans": [{"start": at, "end": at + 1, "trained": on} for at, on in enumerate(trained)],
         }
     )
 
@@ -117,20 +119,36 @@ async def test_tokens_wrap_and_newlines_show() -> None:
         assert "".join(lines).replace("⏎", "").replace(" ", "") == "helloworld,thisislongnew世界"
 
 
-async def test_a_row_of_a_hundred_thousand_tokens_is_usable_while_it_is_laid_out() -> None:
-    count = 100_000
-    app = _One(TokenFlow)
+async def test_a_row_of_a_million_tokens_is_shown_window_by_window() -> None:
+    count, window = 1_000_000, 8192
+    asked: list[int] = []
+
+    class Listening(_One):
+        def on_token_flow_window_needed(self, message: TokenFlow.WindowNeeded) -> None:
+            asked.append(message.token)
+
+    def answer(first: int) -> dict[str, Any]:
+        size = min(window, count - first)
+        return {"first": first, "input_ids": [7] * size, "tokens": [f" w{at}" for at in range(first, first + size)]}
+
+    app = Listening(TokenFlow)
     async with app.run_test(size=(80, 24)) as pilot:
         flow = app.query_one(TokenFlow)
-        flow.show(_sample([" word"] * count, [False] * count))
-        await pilot.pause()
-        assert "word" in flow.render_line(0).text
-        await wait_until(pilot, lambda: flow.virtual_size.height >= count * 5 // 79)
+        spans = [{"start": 0, "end": count - 5}, {"start": count - 5, "end": count, "trained": True}]
+        sample = Sample.of({"num_tokens": count, "spans": spans, **answer(0)})
+        flow.show(sample)
+        assert flow.cursor == count - 5
+        flow.move_cursor(0)
         flow.focus()
-        await pilot.press("G")
-        await pilot.pause()
-        assert flow.cursor == count - 1
-        assert flow.scroll_offset.y > 5000
+        await wait_until(pilot, lambda: " w3" in flow.render_line(0).text)
+        assert asked == []
+        flow.action_change(1)
+        await wait_until(pilot, lambda: asked == [count - 5])
+        flow.take_window(sample.with_window(answer(count - window // 2)))
+        await wait_until(pilot, lambda: f"w{count - 1}" in "".join(flow.render_line(y).text for y in range(24)))
+        await pilot.press("g")
+        await wait_until(pilot, lambda: asked == [count - 5, 0])
+        assert sum(map(len, flow._lines)) <= window + 1
 
 
 async def test_control_characters_of_a_token_are_made_visible() -> None:
@@ -152,18 +170,15 @@ async def test_the_cutoff_moves_and_counts() -> None:
     app = Listening(LengthChart)
     async with app.run_test(size=(80, 14)) as pilot:
         chart = app.query_one(LengthChart)
-        chart.show([10, 20, 30, 400], 512, 2)
+        chart.show([(10, 1), (20, 1), (30, 1), (400, 1)], 512, 2, num_steps=lambda rows: rows * 10)
         chart.focus()
         assert "0 rows cut" in str(chart.render())
         for _ in range(15):
             await pilot.press("left_square_bracket")
-        assert "1 rows cut (25.0%)" in str(chart.render())
+        shown = str(chart.render())
+        assert "1 rows cut (25.0%)" in shown
+        assert "40 steps an epoch" in shown
         await pilot.press("enter")
         await pilot.pause()
     assert len(taken) == 1
     assert 30 <= taken[0] < 400
-
-
-def test_expected_padding_of_random_batches() -> None:
-    assert _expected_padded([5, 5, 5, 5], 2) == pytest.approx(20)
-    assert _expected_padded([0, 10], 2) == pytest.approx(15)

@@ -21,7 +21,11 @@ _SHARED = (
 _LISTS = (
     ("Lists", "tui_trainer.tui.widgets.cursor_list", "CursorList"),
     ("Fields", "tui_trainer.tui.widgets.field_list", "FieldList"),
+    ("Rows", "tui_trainer.tui.widgets.row_table", "RowTable"),
     ("Tokens", "tui_trainer.tui.widgets.token_flow", "TokenFlow"),
+    ("Batch", "tui_trainer.tui.widgets.batch_grid", "BatchGrid"),
+    ("Turns and record", "tui_trainer.tui.widgets.text_pane", "TextPane"),
+    ("Verdict", "tui_trainer.tui.screens.verdict", "VerdictScreen"),
     ("Lengths", "tui_trainer.tui.widgets.length_chart", "LengthChart"),
     ("Samples of a run", "tui_trainer.tui.widgets.answers", "Answers"),
     ("Transcript", "tui_trainer.tui.widgets.transcript", "Transcript"),
@@ -71,6 +75,10 @@ _SIGNS = {
     "plus": "+",
     "comma": ",",
     "full_stop": ".",
+    "greater_than_sign": ">",
+    "less_than_sign": "<",
+    "number_sign": "#",
+    "colon": ":",
 }
 
 

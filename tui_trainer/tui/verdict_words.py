@@ -10,7 +10,12 @@ from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.feeds.dataset import DatasetState
 
-_FIGURES = ("num_rows", "num_usable", "num_tokens", "num_trained_tokens")
+_FIGURES = {
+    "num_rows": "rows",
+    "num_usable": "usable",
+    "num_tokens": "tokens",
+    "num_trained_tokens": "trained",
+}
 
 
 def verdict_line(state: DatasetState, has_model: bool) -> Content:
@@ -37,11 +42,20 @@ def verdict_line(state: DatasetState, has_model: bool) -> Content:
     )
 
 
+def verdict_figures(verdict: dict[str, Any]) -> str:
+    """The figures of the verdict, and why nothing can be trained on if so."""
+    counts = [f"{fmt.count(verdict.get(name) or 0)} {words}" for name, words in _FIGURES.items()]
+    lines = [" · ".join(counts)]
+    if verdict.get("blocks_launch"):
+        lines.append(f"✘ cannot be trained on: {verdict.get('reason')}")
+    if fingerprint := verdict.get("fingerprint"):
+        lines.append(f"fingerprint {fingerprint}")
+    return "\n".join(lines)
+
+
 def verdict_text(verdict: dict[str, Any]) -> str:
     """The whole verdict as text: figures, then each problem with its remedy."""
-    lines = [f"{name.removeprefix('num_').replace('_', ' ')}: {fmt.count(verdict.get(name) or 0)}" for name in _FIGURES]
-    if verdict.get("blocks_launch"):
-        lines.append(f"\ncannot be trained on: {verdict.get('reason')}")
+    lines = [verdict_figures(verdict)]
     for problem in verdict.get("problems") or ():
         lines += [
             "",
@@ -52,6 +66,15 @@ def verdict_text(verdict: dict[str, Any]) -> str:
     if not verdict.get("problems"):
         lines += ["", "nothing is wrong with it"]
     return "\n".join(lines)
+
+
+def progress_words(state: DatasetState) -> str:
+    """How far the judging is; empty if none is going on."""
+    if state.verdict_progress is None:
+        return ""
+    done, total = state.verdict_progress
+    share = f" of {fmt.count(total)}" if total else ""
+    return f"judging the whole set: {fmt.count(done)}{share} rows …"
 
 
 def found_lines(info: dict[str, Any], has_model: bool) -> Content:

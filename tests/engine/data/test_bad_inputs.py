@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.engine.data.helpers import run_config, said
-from tui_trainer.engine.data.preview import preview_document, sample_document
+from tui_trainer.engine.data.preview import preview_document
+from tui_trainer.engine.data.samples import Samples
 from tui_trainer.engine.data.session import DataSession
 from tui_trainer.errors import DataError, WorkbenchError
 
@@ -229,7 +230,7 @@ def test_a_line_of_five_megabytes(tmp_path: Path) -> None:
     path.write_bytes(line(GOOD) * 3 + line({"input": "word " * 1_000_000, "output": "b"}) + line(GOOD))
     session = DataSession(run_config(path))
     assert session.rows.count() == 5
-    document = sample_document(session, 3)
+    document = Samples(session).document(3)
     assert document["truncated"]
     assert document["num_tokens"] == 1024
 

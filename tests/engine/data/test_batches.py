@@ -12,6 +12,7 @@ from transformers import DataCollatorForSeq2Seq, LlamaForCausalLM, PreTrainedTok
 from tests.engine.data.helpers import Lab, run_config, said
 from tests.engine.tiny import tiny_model
 from tui_trainer.config.data import DataConfig
+from tui_trainer.engine.data.batch_view import batch_document
 from tui_trainer.engine.data.collate import PackedCollator, PaddedCollator, Padding
 from tui_trainer.engine.data.example import example_arrays
 from tui_trainer.engine.data.packing import pack, packed_row
@@ -163,7 +164,7 @@ def test_weights_of_messages_reach_the_batch(write_rows: Any) -> None:
     assert batch["loss_weights"].dtype == torch.float32
     assert batch["loss_weights"][0].tolist() == shown[0]["loss_weights"]
     assert batch["loss_weights"][1].tolist() == [1.0] * batch["labels"].shape[1]
-    assert session.batch([0, 1])["loss_weights"] == batch["loss_weights"].tolist()
+    assert batch_document(session, [0, 1])["loss_weights"] == batch["loss_weights"].tolist()
 
 
 @pytest.mark.parametrize("settings", [{}, {"truncation": "left"}, {"truncation": "right"}, {"packing": True}])
@@ -179,18 +180,19 @@ def test_weights_stay_with_their_tokens(settings: dict[str, Any], write_rows: An
 
 def test_a_batch_shows_which_row_stands_where(write_rows: Any) -> None:
     path = write_rows([{"messages": said("q", "a" * size)} for size in (3, 9, 6)])
-    padded = DataSession(run_config(path, data={"padding_side": "left"})).batch([0, 1])
-    sizes = [sum(row) for row in padded["attention_mask"]]
-    assert padded["pieces"] == [
-        [{"row": 0, "start": sizes[1] - sizes[0], "end": sizes[1]}],
-        [{"row": 1, "start": 0, "end": sizes[1]}],
-    ]
-    packed = DataSession(run_config(path, data={"packing": True})).batch([0, 1, 2])
-    (pieces,) = packed["pieces"]
+    padded = batch_document(DataSession(run_config(path, data={"padding_side": "left"})), [0, 1])
+    assert padded["rows"] == [[0], [1]]
+    assert padded["attention_mask"][0][0] == 0
+    assert padded["num_padding"] == sum(row.count(0) for row in padded["attention_mask"]) > 0
+    assert "position_ids" not in padded
+    packed = batch_document(DataSession(run_config(path, data={"packing": True})), [0, 1, 2])
+    assert "attention_mask" not in packed
     assert sorted(packed["rows"][0]) == [0, 1, 2]
     starts = [at for at, position in enumerate(packed["position_ids"][0]) if position == 0]
-    assert [piece["start"] for piece in pieces] == starts
-    assert [piece["end"] for piece in pieces] == [*starts[1:], len(packed["input_ids"][0])]
+    ends = [*starts[1:], packed["length"]]
+    assert [packed["tokens"][0][end - 1] for end in ends] == ["\n"] * 3
+    sizes = {row: end - start for row, start, end in zip(packed["rows"][0], starts, ends, strict=True)}
+    assert sizes[1] - sizes[0] == 6
 
 
 @pytest.mark.parametrize(("weight", "says"), [(-1, "is -1, not from 0 to 1e+06"), (float("nan"), "is nan")])

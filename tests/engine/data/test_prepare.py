@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.engine.data.helpers import run_config, said
+from tui_trainer.engine.data.batch_view import batch_document
 from tui_trainer.engine.data.example import example_arrays
 from tui_trainer.engine.data.prepare import PreparedData, prepare_data
 from tui_trainer.engine.data.preview import preview_document
@@ -54,7 +55,7 @@ def test_training_gets_what_the_preview_shows(write_rows: Write) -> None:
         assert batch["labels"][index, : len(ids)].tolist() == document["rows"][index]["labels"]
     assert data.num_tokens == document["verdict"]["num_tokens"]
     assert data.num_trained_tokens == document["verdict"]["num_trained_tokens"]
-    shown = session.batch([0, 1, 2, 3])
+    shown = batch_document(session, [0, 1, 2, 3])
     assert {name: batch[name].tolist() for name in batch} == {name: shown[name] for name in batch}
 
 

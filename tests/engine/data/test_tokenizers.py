@@ -127,17 +127,18 @@ def test_a_tokenizer_without_a_fast_version_is_refused() -> None:
 LIGHT = """
 import sys
 from tui_trainer.config.schema import RunConfig
-from tui_trainer.engine.data.preview import cells_document, sample_document
+from tui_trainer.engine.data.cells import cells_document
+from tui_trainer.engine.data.samples import Samples
 from tui_trainer.engine.data.session import DataSession
 import tui_trainer.engine.servers.data
 config = RunConfig.model_validate({"data": {"path": sys.argv[1]}, "model": {"tokenizer_name_or_path": "builtin:bytes"}})
 session = DataSession(config)
 assert session.count() == 1
-cells_document(session.record(0))
+cells_document(session.record(0), None, None)
 heavy = {"torch", "transformers", "datasets", "accelerate", "pandas", "pyarrow", "peft"} & set(sys.modules)
 assert not heavy, heavy
 if sys.argv[2] == "tokens":
-    assert sample_document(session, 0)["num_trained"] > 0
+    assert Samples(session).document(0)["num_trained"] > 0
     heavy = {"torch", "transformers", "datasets", "accelerate", "pandas", "pyarrow", "peft"} & set(sys.modules)
     assert not heavy, heavy
 """

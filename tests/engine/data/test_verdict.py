@@ -37,11 +37,17 @@ def test_counts_rows_and_order(write_rows: Write) -> None:
     assert verdict["num_rows"] == 6
     assert verdict["num_usable"] == 5
     assert verdict["num_train_rows"] == 5
-    assert len(verdict["lengths"]) == 6
-    assert verdict["lengths"][3] == 0
+    assert sum(count for _, count in verdict["lengths"]) == 6
+    assert verdict["lengths"][0] == [0, 1]
     assert session.problem_rows("answer_cut") == [2, 5]
     assert session.problem_rows("schema") == []
-    assert session.known_lengths(0, 2) == verdict["lengths"][:2]
+    judged = session.judged()
+    assert judged is not None
+    assert judged.num_tokens[3] == 0
+    assert sorted(set(judged.num_tokens.tolist())) == [length for length, _ in verdict["lengths"]]
+    assert judged.num_trained.sum() == verdict["num_trained_tokens"]
+    assert "answer_cut" in judged.of_row(2)["problems"]
+    assert judged.of_row(6) == {}
 
 
 def test_a_row_counts_once_for_each_code(write_rows: Write) -> None:

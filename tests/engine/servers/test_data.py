@@ -69,32 +69,34 @@ def test_open_and_rows(rows_file: Path) -> None:
     page = call("rows", params, split="train", start=98, stop=200)
     assert [row["row"] for row in page["rows"]] == [98, 99]
     assert page["num_rows"] == 100
-    assert page["rows"][0]["cells"]["messages"].startswith('[{"role": "user", "content": "question 98"}')
+    assert page["rows"][0]["cells"]["messages"].startswith("user: question 98\nassistant: answer")
     assert page["rows"][0]["num_tokens"] is None
     call("verdict", params)
     judged = call("rows", params, split="train", start=0, stop=2)
     assert [row["num_tokens"] for row in judged["rows"]] == [
         call("sample", params, split="train", row=row)["num_tokens"] for row in (0, 1)
     ]
-    assert len(call.server._sessions) == 1
+    assert len(call.server._opened) == 1
 
 
 def test_sample_and_batch(rows_file: Path) -> None:
     call, params = Caller(), params_of(rows_file)
     sample = call("sample", params, row=3)
     length = sample["num_tokens"]
-    assert len(sample["tokens"]) == len(sample["input_ids"]) == len(sample["labels"]) == length
-    assert "".join(sample["tokens"]) == sample["text"]
-    assert sample["position_ids"] == list(range(length))
+    assert len(sample["tokens"]) == len(sample["input_ids"]) == length
+    assert "".join(sample["tokens"]) == "".join(span["text"] for span in sample["spans"])
+    assert [span["end"] for span in sample["spans"]][-1] == length
     assert json.loads(sample["raw"])["messages"][0]["content"] == "question 3"
-    assert sample["messages"][1]["role"] == "assistant"
     assert sample["where"] == f"{rows_file}:4"
     assert sample["special_ids"] == [257, 258]
     batch = call("batch", params, rows=[3, 6, 7])
     assert [len(row) for row in batch["input_ids"]] == [max(map(len, batch["input_ids"]))] * 2
     assert batch["input_ids"][0][:length] == sample["input_ids"]
-    assert batch["labels"][0][:length] == sample["labels"]
+    trained = [at for span in sample["spans"] if span["trained"] for at in range(span["start"], span["end"])]
+    assert [at for at, label in enumerate(batch["labels"][0]) if label != -100] == trained
     assert batch["rows"] == [[3], [6]]
+    assert batch["num_padding"] == sum(row.count(0) for row in batch["attention_mask"])
+    assert "".join(batch["tokens"][0][:length]) == "".join(sample["tokens"])
     packed = call("batch", params_of(rows_file, data={"packing": True}), rows=[3, 6, 8])
     assert len(packed["input_ids"]) == 1
     assert packed["position_ids"][0].count(0) == 3
@@ -106,7 +108,7 @@ def test_verdict_with_progress(rows_file: Path) -> None:
     verdict = call("verdict", params)
     assert verdict["num_rows"] == 100
     assert {"task": "tokenising", "done": 100, "total": 100} in call.items or call.items
-    assert len(verdict["lengths"]) == 100
+    assert sum(count for _, count in verdict["lengths"]) == 100
     assert verdict["fingerprint"]
     assert call("problem_rows", params, code="no_trained_tokens") == {"rows": [7]}
 
@@ -131,6 +133,20 @@ def test_errors_are_sentences(tmp_path: Path, rows_file: Path) -> None:
         call("open", {"config": {"data": {"path": str(rows_file), "max_length": -1}}})
     with pytest.raises(UsageError, match="there is no row 100"):
         call("sample", params_of(rows_file), row=100)
+
+
+def test_a_long_count_is_told_as_it_goes(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("input,output\n" + "question,answer\n" * 200_000)
+    call, params = Caller(), params_of(path)
+    info = call("open", params)
+    assert info["num_rows"] is None
+    assert 0 < info["num_rows_at_least"] < 200_000
+    call.items.clear()
+    assert call("count", params) == {"num_rows": 200_000}
+    counts = [item["done"] for item in call.items if item["task"] == "counting"]
+    assert counts == sorted(counts)
+    assert call("open", params_of(path, data={"max_samples": 5}))["num_rows"] == 5
 
 
 def test_opening_again_sees_what_changed(rows_file: Path) -> None:

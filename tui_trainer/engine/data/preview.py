@@ -1,12 +1,11 @@
-"""The documents that `preview --json`, the data worker and the Data screen show; their shape is in the contract."""
+"""The document of `preview --json`; its shape is in the contract."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tui_trainer.engine.data.example import LOSS_WEIGHTS, Example
-from tui_trainer.engine.data.rows import Record
-from tui_trainer.engine.data.session import DataSession, cell_text, raw_text
+from tui_trainer.engine.data.session import DataSession
 from tui_trainer.engine.report import Report, ignore_report
 
 VERSION = 1
@@ -57,31 +56,3 @@ def row_document(example: Example) -> dict[str, Any]:
         "text": example.text,
         "spans": [span.to_dict() for span in example.spans],
     }
-
-
-def sample_document(session: DataSession, row: int) -> dict[str, Any]:
-    """A row of the preview with all that the Data screen shows of it."""
-    record = session.record(row)
-    example = session.examples([record])[0]
-    tokenizer = session.pipeline().tokenizer
-    added = set(tokenizer.added_tokens.values())
-    return {
-        **row_document(example),
-        "position_ids": list(range(example.num_tokens)),
-        "tokens": tokenizer.token_texts(example.input_ids),
-        "special_ids": sorted(added.intersection(example.input_ids)),
-        "raw": raw_text(record),
-        "where": record.where,
-        "messages": example.messages,
-        "stand_in": session.is_stand_in,
-    }
-
-
-def cells_document(record: Record, num_tokens: int | None = None) -> dict[str, Any]:
-    """A row of the table."""
-    value = record.value
-    if not isinstance(value, dict):
-        problems = [{"code": value.code.value, "message": value.message}]
-        return {"row": record.row, "cells": {"": f"{record.where}: {value.message}"}, "problems": problems}
-    cells = {column: cell_text(cell) for column, cell in value.items()}
-    return {"row": record.row, "cells": cells, "num_tokens": num_tokens, "problems": []}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from tui_trainer.errors import Severity
 
@@ -142,14 +143,17 @@ class RowProblem:
     Attributes:
         code: the kind of problem.
         message: what it is in this row.
+        token: the token it begins at, before anything is cut; None where it has no one place.
     """
 
     code: Code
     message: str
+    token: int | None = None
 
-    def to_dict(self) -> dict[str, str]:
-        """The problem as a JSON object."""
-        return {"code": self.code.value, "severity": severity_of(self.code), "message": self.message}
+    def to_dict(self) -> dict[str, Any]:
+        """The problem as a JSON object; with its token if it has one."""
+        found = {"code": self.code.value, "severity": severity_of(self.code), "message": self.message}
+        return found if self.token is None else {**found, "token": self.token}
 
 
 class UnusableRowError(Exception):

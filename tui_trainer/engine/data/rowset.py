@@ -80,9 +80,8 @@ class RowSet:
             for offset, value in enumerate(values)
         ]
 
-    def batches(self, size: int) -> Iterator[list[Record]]:
-        """All rows, `size` at a time, fewer where they are long."""
-        start = 0
+    def batches(self, size: int, start: int = 0) -> Iterator[list[Record]]:
+        """All rows from `start` on, `size` at a time, fewer where they are long."""
         count = min(size, _FIRST_BATCH)
         while records := self.records(start, start + count):
             yield records

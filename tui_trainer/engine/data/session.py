@@ -5,36 +5,31 @@ Used by the data worker and by the commands `preview` and `check`. Methods may b
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from tui_trainer.config.schema import RunConfig
-from tui_trainer.engine.data.batch_view import batch_document
 from tui_trainer.engine.data.building import VERDICT, build_store
 from tui_trainer.engine.data.crew import Job
 from tui_trainer.engine.data.example import Example
 from tui_trainer.engine.data.generation import configured_stops
+from tui_trainer.engine.data.judged import Judged
 from tui_trainer.engine.data.pipeline import DataPipeline
 from tui_trainer.engine.data.pipeline_setup import pipeline_for
 from tui_trainer.engine.data.prepare import fingerprint_for
 from tui_trainer.engine.data.problems import RowProblem
-from tui_trainer.engine.data.rows import BadRow, Heartbeat, Record, no_heartbeat
+from tui_trainer.engine.data.rows import Heartbeat, Record, no_heartbeat
 from tui_trainer.engine.data.rowset import OpenedData, open_data
-from tui_trainer.engine.data.selection import select
+from tui_trainer.engine.data.selection import Selection, select
 from tui_trainer.engine.data.store import ExampleStore, find_store, stores_dir
 from tui_trainer.engine.data.tokenizer_cache import text_tokenizer
 from tui_trainer.engine.data.verdict import Tally, problem_of_all
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import UsageError
-
-MAX_CELL_CHARACTERS = 2000
-"""Characters of a cell that `rows` returns; the record itself is in `sample`."""
-
-MAX_LENGTHS = 200_000
-"""Lengths that the verdict lists at most; of a larger set every n-th row's."""
 
 
 class DataSession:
@@ -55,6 +50,9 @@ class DataSession:
         self._lock = threading.Lock()
         self._pipeline: DataPipeline | None = None
         self._judged: ExampleStore | None = None
+        self._judgement: Judged | None = None
+        self.selection: Selection | None = None
+        """What is trained on and how it is packed, once the verdict was asked for."""
         self.opened: OpenedData = open_data(config.data, config.stage, split=split, report=report)
         self.rows = self.opened.train
 
@@ -166,38 +164,35 @@ class DataSession:
     def verdict(self, report: Report = ignore_report) -> dict[str, Any]:
         """The verdict over all rows; from the cache if it was made before.
 
-        Besides what the contract has: `fingerprint`, `lengths` (tokens a row before cutting), and `num_train_rows`, the
-        items of an epoch after rows are held out for evaluation, weighted and packed.
+        Besides what the contract has: `fingerprint`; `lengths`, how many rows have how many tokens before cutting, as
+        [tokens, rows] ascending; and `num_train_rows`, the items of an epoch after rows are held out for evaluation,
+        weighted and packed.
         """
         self.pipeline(report)
         store = self._store(report)
         verdict = dict(store.meta[VERDICT])
         also = [problem_of_all(problem, verdict["num_usable"]) for problem in self._problems_of_all()]
         verdict["problems"] = [*verdict["problems"], *also]
-        step = -(-len(store.lengths) // MAX_LENGTHS) or 1
+        lengths, counts = np.unique(store.lengths, return_counts=True)
+        self.selection = select(self.config, self.rows.parts, store)
         return {
             **verdict,
             "fingerprint": self.fingerprint,
-            "lengths": store.lengths[::step].tolist(),
-            "num_train_rows": select(self.config, self.rows.parts, store).num_items,
+            "lengths": np.stack([lengths, counts], axis=1).tolist(),
+            "num_train_rows": self.selection.num_items,
         }
 
-    def known_lengths(self, start: int, stop: int) -> list[int] | None:
-        """Tokens of some rows, once the whole set is judged."""
-        store = self._known_store()
-        return store.lengths[start:stop].tolist() if store else None
+    def judged(self) -> Judged | None:
+        """What is known of each row, once the whole set is judged."""
+        store = self.known_store()
+        if store is not None and self._judgement is None:
+            self._judgement = Judged(store)
+        return self._judgement
 
     def problem_rows(self, code: str) -> list[int]:
         """All rows that have a problem, once the whole set is judged."""
-        store = self._known_store()
+        store = self.known_store()
         return store.problem_rows(code).tolist() if store else []
-
-    def batch(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """What the collator makes of some rows; see `batch_view`."""
-        pipeline = self.pipeline()
-        examples = pipeline.examples([self.record(number) for number in numbers])
-        usable = [example for example in examples if example.is_usable]
-        return batch_document(usable, self.config.data, self.config.training.seed, pipeline.tokenizer)
 
     def _store(self, report: Report) -> ExampleStore:
         if self._judged is None:
@@ -206,7 +201,8 @@ class DataSession:
             self._judged = build_store(self.rows, self.pipeline(), job, self.fingerprint, folder, report)
         return self._judged
 
-    def _known_store(self) -> ExampleStore | None:
+    def known_store(self) -> ExampleStore | None:
+        """The prepared examples of all rows, once the whole set is judged."""
         if self._judged is None and self.has_pipeline:
             self._judged = find_store(stores_dir(self.config.data.cache_dir), self.fingerprint)
         return self._judged
@@ -214,21 +210,3 @@ class DataSession:
     def _problems_of_all(self) -> list[RowProblem]:
         problem = self.pipeline().stop_problem
         return [problem] if problem else []
-
-
-def raw_text(record: Record) -> str:
-    """The record as JSON text, or what is wrong with it."""
-    if isinstance(record.value, BadRow):
-        return f"{record.where}: {record.value.message}"
-    return json.dumps(record.value, ensure_ascii=False, indent=2, default=_described)
-
-
-def cell_text(value: Any) -> str:
-    """A cell of the table: text as it is, anything else as JSON, cut to a sane length."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_described)
-    return text[:MAX_CELL_CHARACTERS]
-
-
-def _described(value: Any) -> str:
-    """A value that JSON does not know, as a date or bytes of a Parquet file."""
-    return f"<{type(value).__name__}>" if isinstance(value, (bytes, bytearray)) else str(value)

@@ -138,7 +138,7 @@ class Tokeniser:
         if edge.straddler is not None:
             token = self._tokenizer.token_text(example.input_ids[edge.straddler])
             message = f"the token {token!r} lies across the border of prompt and completion"
-            example.problems.append(RowProblem(Code.TEMPLATE_NOT_PREFIX, message))
+            example.problems.append(RowProblem(Code.TEMPLATE_NOT_PREFIX, message, edge.straddler))
         start = 0 if self._trains_all else edge.token
         if start < len(example.input_ids):
             example.trained = [(start, len(example.input_ids))]

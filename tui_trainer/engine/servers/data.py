@@ -1,13 +1,13 @@
 """The data worker: opens datasets, pages rows, tokenises samples, judges whole sets; one process beside the front end.
 
-Methods: `open` {config}, `rows` {config, split, start, stop}, `sample` {config, split, row}, `batch` {config, split,
-rows}, `verdict` {config}, `problem_rows` {config, code}, `describe_model` {config}. Neither torch nor transformers is
-loaded for rows; for tokens only if the tokenizer is new.
+Methods: `open` {config}, `count` {config}, `rows` {config, split, start, stop, columns, query}, `select` and `find`
+{config, split, query}, `sample`, `tokens` and `whole` {config, split, row}, `batch` {config, split, rows}, `verdict`
+{config}, `problem_rows` {config, code}, `columns` {config}, `list_folder` {path}, `describe_model` {config}. Neither
+torch nor transformers is loaded for rows; for tokens only if the tokenizer is new.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 import time
@@ -18,9 +18,14 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from tui_trainer.config.schema import RunConfig
-from tui_trainer.engine.data.preview import cells_document, sample_document
+from tui_trainer.engine.data.batch_view import batch_document
+from tui_trainer.engine.data.browse import Browser, Query
+from tui_trainer.engine.data.cells import cells_document
+from tui_trainer.engine.data.mapping import mapping_document
+from tui_trainer.engine.data.samples import Samples
 from tui_trainer.engine.data.session import DataSession
-from tui_trainer.engine.report import Report
+from tui_trainer.engine.data.sources.listing import list_folder
+from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.engine.servers.progress import with_progress
 from tui_trainer.errors import UsageError
 from tui_trainer.wire.server import Cancellation, Method, serve_stdio
@@ -31,17 +36,26 @@ Steps = Generator[dict[str, Any], None, dict[str, Any]]
 MAX_ROWS = 1000
 """Rows that one request may ask for."""
 
-_COUNT_SECONDS = 1.0
-"""Time `open` waits for the rows to be counted before it answers without their number."""
+_COUNT_SECONDS = 0.05
+"""Time `open` counts rows before it answers without their number."""
 
 _KEPT_SESSIONS = 4
+
+
+class Opened:
+    """A session with what is kept beside it for showing."""
+
+    def __init__(self, session: DataSession) -> None:
+        self.session = session
+        self.browser = Browser(session)
+        self.samples = Samples(session)
 
 
 class DataServer:
     """The methods of the worker; several run at once, over sessions that they share."""
 
     def __init__(self) -> None:
-        self._sessions: OrderedDict[str, DataSession] = OrderedDict()
+        self._opened: OrderedDict[str, Opened] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -49,58 +63,125 @@ class DataServer:
         """Method name to generator function."""
         return {
             "open": self.open,
+            "count": self.count,
             "rows": self.rows,
+            "select": self.select,
+            "find": self.find,
             "sample": self.sample,
+            "tokens": self.tokens,
+            "whole": self.whole,
             "batch": self.batch,
             "verdict": self.verdict,
             "problem_rows": self.problem_rows,
+            "columns": self.columns,
+            "list_folder": self.list_folder,
             "describe_model": self.describe_model,
         }
+
+    # -- the data
 
     def open(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
         """Open a dataset anew; answers as soon as its first rows are there."""
 
         def task(report: Report) -> dict[str, Any]:
-            session = self._session(params, report, is_new=True)
-            counted = self._count(session)
+            session = self._open(params, report, is_new=True).session
+            counted = _count_a_moment(session)
             return {**session.info(), "num_rows_at_least": counted}
 
         return (yield from with_progress(task, cancellation))
 
+    def count(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
+        """Count the rows to the end; how many there are so far comes as progress."""
+
+        def task(report: Report) -> dict[str, Any]:
+            session = self._open(params, report).session
+            return {"num_rows": session.count(lambda count: report("counting", count, None))}
+
+        return (yield from with_progress(task, cancellation))
+
     def rows(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
-        """The cells of some rows, and their number as far as it is known."""
-        session = yield from self._opened(params, cancellation)
+        """The cells of some rows, of all or of those that fit a query, and their number as far as it is known."""
+        opened = yield from self._known_or_new(params, cancellation)
+        session, browser = opened.session, opened.browser
         start = max(int(params.get("start") or 0), 0)
         stop = min(int(params.get("stop") or start), start + MAX_ROWS)
-        records = session.records(start, stop)
-        lengths = session.known_lengths(start, stop)
-        rows = [cells_document(record, lengths[at] if lengths else None) for at, record in enumerate(records)]
-        return {"rows": rows, "num_rows": session.rows.num_rows}
+        query, columns = Query.of(params.get("query") or {}), params.get("columns")
+        if query == Query():
+            records, matcher, num_rows = session.records(start, stop), None, session.rows.num_rows
+        else:
+            view = browser.view(query)
+            if not view.is_complete and not view.lock.locked() and view.num_searched == 0:
+                # this process was started after the rows were selected
+                yield from with_progress(lambda report: browser.fill(view, report), cancellation)
+            records, matcher = browser.records(view.rows(start, stop)), view.matcher
+            num_rows = len(view)
+        judged = session.judged()
+        return {"rows": [cells_document(record, columns, judged, matcher) for record in records], "num_rows": num_rows}
+
+    def select(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
+        """Find the rows that fit a query; how many there are so far comes with the progress."""
+        opened = yield from self._known_or_new(params, cancellation)
+        view = opened.browser.view(Query.of(params.get("query") or {}))
+        for item in with_progress(lambda report: opened.browser.fill(view, report), cancellation):
+            yield {**item, "found": len(view)}
+        return {"num_rows": len(view)}
+
+    def find(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
+        """The next (direction 1) or previous (-1) row of a query, or the row itself (0), among those found so far."""
+        opened = yield from self._known_or_new(params, cancellation)
+        view = opened.browser.view(Query.of(params.get("query") or {}))
+        found = view.nearest(int(params.get("row") or 0), int(params.get("direction") or 0))
+        line, row = found or (None, None)
+        return {"line": line, "row": row, "is_complete": view.is_complete}
+
+    def columns(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
+        """What could play which role: formats with their roles, and paths into the rows."""
+        opened = yield from self._known_or_new(params, cancellation)
+        return mapping_document(opened.session)
+
+    def list_folder(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
+        """What is in a folder, as far as it may be opened as a dataset."""
+        return (yield from with_progress(lambda _: list_folder(str(params.get("path") or "")), cancellation))
+
+    # -- tokens
 
     def sample(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
         """A row as it will be trained on."""
-        session = yield from self._opened(params, cancellation)
+        opened = yield from self._known_or_new(params, cancellation)
         row = int(params.get("row") or 0)
-        return (yield from self._quickly(session, lambda: sample_document(session, row), cancellation))
+        return (yield from self._quickly(opened.session, lambda: opened.samples.document(row), cancellation))
+
+    def tokens(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
+        """Further tokens of a row, from `start` on."""
+        opened = yield from self._known_or_new(params, cancellation)
+        row, start = int(params.get("row") or 0), max(int(params.get("start") or 0), 0)
+        return (yield from self._quickly(opened.session, lambda: opened.samples.tokens(row, start), cancellation))
+
+    def whole(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
+        """All of a row as text, to be copied: its `record`, `ids` or `text`."""
+        opened = yield from self._known_or_new(params, cancellation)
+        row, what = int(params.get("row") or 0), str(params.get("what") or "text")
+        task = lambda: {"text": opened.samples.whole(row, what)}  # noqa: E731 - as in the methods around it
+        return (yield from self._quickly(opened.session, task, cancellation))
 
     def batch(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
         """What the collator makes of some rows."""
-        session = yield from self._opened(params, cancellation)
+        opened = yield from self._known_or_new(params, cancellation)
         rows = [int(row) for row in params.get("rows") or ()][:MAX_ROWS]
-        return (yield from self._quickly(session, lambda: session.batch(rows), cancellation))
+        return (yield from self._quickly(opened.session, lambda: batch_document(opened.session, rows), cancellation))
 
     def verdict(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
         """The verdict over all rows, with their lengths."""
 
         def task(report: Report) -> dict[str, Any]:
-            return self._session(params, report).verdict(report)
+            return self._open(params, report).session.verdict(report)
 
         return (yield from with_progress(task, cancellation))
 
     def problem_rows(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
         """All rows that have a problem, once the verdict is there."""
-        session = yield from self._opened(params, cancellation)
-        return {"rows": session.problem_rows(str(params.get("code") or ""))}
+        opened = yield from self._known_or_new(params, cancellation)
+        return {"rows": opened.session.problem_rows(str(params.get("code") or ""))}
 
     def describe_model(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
         """The shape of the model, from which memory and checkpoints are estimated."""
@@ -113,12 +194,14 @@ class DataServer:
 
         return (yield from with_progress(task, cancellation))
 
-    def _opened(self, params: dict[str, Any], cancellation: Cancellation) -> Generator[Any, None, DataSession]:
+    # -- sessions
+
+    def _known_or_new(self, params: dict[str, Any], cancellation: Cancellation) -> Generator[Any, None, Opened]:
         """The session of a request; opened with progress if it is not."""
         known = self._known(params)
         if known is not None:
             return known
-        return (yield from with_progress(lambda report: self._session(params, report), cancellation))
+        return (yield from with_progress(lambda report: self._open(params, report), cancellation))
 
     def _quickly(
         self, session: DataSession, task: Callable[[], T], cancellation: Cancellation
@@ -133,54 +216,48 @@ class DataServer:
 
         return (yield from with_progress(with_tokenizer, cancellation))
 
-    def _session(self, params: dict[str, Any], report: Report, *, is_new: bool = False) -> DataSession:
+    def _open(self, params: dict[str, Any], report: Report = ignore_report, *, is_new: bool = False) -> Opened:
         known = None if is_new else self._known(params)
         if known is not None:
             return known
-        session = DataSession(_config(params), params.get("split"), report)
+        opened = Opened(DataSession(_config(params), params.get("split"), report))
         with self._lock:
-            key = _key(params, session.split)
-            self._sessions[key] = session
-            self._sessions.move_to_end(key)
-            while len(self._sessions) > _KEPT_SESSIONS:
-                self._sessions.popitem(last=False)
-        return session
+            key = _key(params, opened.session.split)
+            self._opened[key] = opened
+            self._opened.move_to_end(key)
+            while len(self._opened) > _KEPT_SESSIONS:
+                self._opened.popitem(last=False)
+        return opened
 
-    def _known(self, params: Mapping[str, Any]) -> DataSession | None:
+    def _known(self, params: Mapping[str, Any]) -> Opened | None:
         """The session of a request, if it is open; the split it trains on may be named or not."""
         split = params.get("split")
         with self._lock:
-            session = self._sessions.get(_key(params, None))
-            if session is None or split not in (None, session.split_name):
-                session = self._sessions.get(_key(params, split))
-            return session
-
-    def _count(self, session: DataSession) -> int:
-        """Count the rows in the background, and wait for that a moment; returns how many there are at least."""
-        counter = _Counter(session)
-        if session.rows.num_rows is None:
-            counter.start()
-            counter.join(_COUNT_SECONDS)
-        return session.rows.num_rows or counter.count
+            opened = self._opened.get(_key(params, None))
+            if opened is None or split not in (None, opened.session.split_name):
+                opened = self._opened.get(_key(params, split))
+            return opened
 
 
-class _Counter(threading.Thread):
-    """Counts the rows of a session while others read them."""
+class _MomentIsOverError(Exception):
+    """Ends a counting that takes too long."""
 
-    def __init__(self, session: DataSession) -> None:
-        super().__init__(daemon=True)
-        self._session = session
-        self.count = 0
 
-    def run(self) -> None:
-        # an error is met again, and told, by whoever reads the rows
-        with contextlib.suppress(Exception):
-            self._session.count(self._on_rows)
+def _count_a_moment(session: DataSession) -> int:
+    """Count rows for a moment; returns how many there are at least."""
+    deadline = time.monotonic() + _COUNT_SECONDS
+    counted = 0
 
-    def _on_rows(self, count: int) -> None:
-        self.count = count
-        # the other threads go first
-        time.sleep(0)
+    def heartbeat(count: int) -> None:
+        nonlocal counted
+        counted = count
+        if time.monotonic() > deadline:
+            raise _MomentIsOverError
+
+    try:
+        return session.count(heartbeat)
+    except _MomentIsOverError:
+        return counted
 
 
 def _config(params: Mapping[str, Any]) -> RunConfig:

@@ -1,8 +1,8 @@
-"""The dataset of the draft, as the data worker sees it: opened, paged, tokenised, judged."""
+"""The dataset of the draft, as the data worker sees it: opened, counted, paged, searched, tokenised, judged."""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from textual.app import App
 from textual.signal import Signal
 
 from tui_trainer.errors import WorkbenchError
+from tui_trainer.tui.rows_query import RowQuery
 from tui_trainer.tui.services import WorkerClient
 
 if TYPE_CHECKING:
@@ -25,8 +26,11 @@ class DatasetState:
         info: the worker's answer to `open`.
         error: why it cannot be used.
         progress: what the worker is doing, with done and total.
+        num_rows: rows of the split to train on, None while they are counted.
+        num_rows_at_least: rows counted so far.
         verdict: the judgement over the whole set.
         verdict_progress: rows judged so far, and in all.
+        is_judging_stopped: the user ended the judging before it was done.
         shape: sizes of the model, as `describe_model` gives them.
     """
 
@@ -34,20 +38,17 @@ class DatasetState:
     info: dict[str, Any] = field(default_factory=dict)
     error: WorkbenchError | None = None
     progress: str = ""
+    num_rows: int | None = None
+    num_rows_at_least: int = 0
     verdict: dict[str, Any] | None = None
     verdict_progress: tuple[int, int | None] | None = None
+    is_judging_stopped: bool = False
     shape: dict[str, Any] | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether rows can be asked for."""
         return bool(self.info)
-
-    @property
-    def num_rows(self) -> int | None:
-        """Rows of the split to train on, None while they are counted."""
-        number = self.info.get("num_rows")
-        return number if isinstance(number, int) else None
 
 
 class DatasetFeed:
@@ -84,13 +85,41 @@ class DatasetFeed:
         except WorkbenchError as error:
             self._become(DatasetState(error=error))
             return
-        self._become(DatasetState(info=info))
-        self._start(self._judge(), "verdict")
+        num_rows, at_least = info.get("num_rows"), info.get("num_rows_at_least") or 0
+        self._become(DatasetState(info=info, num_rows=num_rows, num_rows_at_least=at_least))
+        if num_rows is None:
+            self._start(self._count(), "count")
+        self.judge()
         self._start(self._describe(), "shape")
 
     def _on_open_progress(self, item: Any) -> None:
         if isinstance(item, dict):
             self._become(replace(self.state, progress=progress_text(item)))
+
+    async def _count(self) -> None:
+        try:
+            answer = await self._worker.call("count", {"config": self._config}, self._on_count)
+        except WorkbenchError as error:
+            self._become(replace(self.state, error=error))
+            return
+        self._become(replace(self.state, num_rows=answer["num_rows"], num_rows_at_least=answer["num_rows"]))
+
+    def _on_count(self, item: Any) -> None:
+        if isinstance(item, dict) and item.get("task") == "counting" and isinstance(item.get("done"), int):
+            self._become(replace(self.state, num_rows_at_least=max(item["done"], self.state.num_rows_at_least)))
+
+    def judge(self) -> None:
+        """Judge the whole set; what was judged before is known at once."""
+        self._become(replace(self.state, verdict_progress=(0, self.state.num_rows), is_judging_stopped=False))
+        self._start(self._judge(), "verdict")
+
+    def stop_judging(self) -> bool:
+        """End the judging; whether there was one."""
+        if self.state.verdict_progress is None:
+            return False
+        self._app.workers.cancel_group(self._app, "verdict")
+        self._become(replace(self.state, verdict_progress=None, is_judging_stopped=True))
+        return True
 
     async def _judge(self) -> None:
         try:
@@ -111,25 +140,83 @@ class DatasetFeed:
             shape = None
         self._become(replace(self.state, shape=shape))
 
-    async def rows(self, start: int, stop: int) -> dict[str, Any]:
-        """The cells of some rows.
+    # Rows
+
+    async def rows(self, start: int, stop: int, columns: Sequence[str], query: RowQuery) -> list[dict[str, Any]]:
+        """The cells of some rows, of those that a query shows.
 
         Raises:
             WorkbenchError: they cannot be read.
         """
-        params = {"config": self._config, "split": self.state.info.get("split"), "start": start, "stop": stop}
-        answer: dict[str, Any] = await self._worker.call("rows", params)
+        where = {"start": start, "stop": stop, "columns": list(columns), "query": query.to_dict()}
+        answer = await self._ask("rows", where)
+        return list(answer.get("rows") or ())
+
+    async def select(self, query: RowQuery, on_progress: Callable[[dict[str, Any]], None]) -> int:
+        """Find the rows of a query; returns how many there are. Cancelling ends the search.
+
+        Args:
+            query: the query.
+            on_progress: is told how many rows were searched ("done" of "total") and "found".
+
+        Raises:
+            WorkbenchError: the query cannot be answered.
+        """
+        answer = await self._ask("select", {"query": query.to_dict()}, on_progress)
+        return int(answer["num_rows"])
+
+    async def find(self, query: RowQuery, row: int, direction: int) -> dict[str, Any]:
+        """The "line" and number of the next (1) or previous (-1) "row" of a query, or of that row itself (0).
+
+        Raises:
+            WorkbenchError: the query cannot be answered.
+        """
+        return await self._ask("find", {"query": query.to_dict(), "row": row, "direction": direction})
+
+    async def columns(self) -> dict[str, Any]:
+        """What could play which role; whatever the draft says of format and columns.
+
+        Raises:
+            WorkbenchError: the data cannot be read.
+        """
+        data = {**self._config["data"], "format": "auto", "columns": {}}
+        answer: dict[str, Any] = await self._worker.call("columns", {"config": {**self._config, "data": data}})
         return answer
 
+    async def list_folder(self, path: str) -> dict[str, Any]:
+        """Folders and data files of a folder.
+
+        Raises:
+            WorkbenchError: the worker is gone.
+        """
+        answer: dict[str, Any] = await self._worker.call("list_folder", {"path": path})
+        return answer
+
+    # Tokens
+
     async def sample(self, row: int) -> dict[str, Any]:
-        """One row as it will be trained on: tokens, labels, spans.
+        """One row as it will be trained on: tokens, spans, record.
 
         Raises:
             WorkbenchError: it cannot be rendered.
         """
-        params = {"config": self._config, "split": self.state.info.get("split"), "row": row}
-        answer: dict[str, Any] = await self._worker.call("sample", params)
-        return answer
+        return await self._ask("sample", {"row": row})
+
+    async def tokens(self, row: int, start: int) -> dict[str, Any]:
+        """Further tokens of a row.
+
+        Raises:
+            WorkbenchError: it cannot be rendered.
+        """
+        return await self._ask("tokens", {"row": row, "start": start})
+
+    async def whole(self, row: int, what: str) -> str:
+        """All of a row's "text", "record" or "ids".
+
+        Raises:
+            WorkbenchError: it cannot be rendered.
+        """
+        return str((await self._ask("whole", {"row": row, "what": what}))["text"])
 
     async def batch(self, rows: list[int]) -> dict[str, Any]:
         """Some rows as the collator makes a batch of them.
@@ -137,8 +224,13 @@ class DatasetFeed:
         Raises:
             WorkbenchError: they cannot be rendered.
         """
-        params = {"config": self._config, "split": self.state.info.get("split"), "rows": rows}
-        answer: dict[str, Any] = await self._worker.call("batch", params)
+        return await self._ask("batch", {"rows": rows})
+
+    async def _ask(
+        self, method: str, params: dict[str, Any], on_item: Callable[[dict[str, Any]], None] | None = None
+    ) -> dict[str, Any]:
+        where = {"config": self._config, "split": self.state.info.get("split")}
+        answer: dict[str, Any] = await self._worker.call(method, {**where, **params}, on_item)
         return answer
 
     def _become(self, state: DatasetState) -> None:

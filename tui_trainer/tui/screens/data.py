@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from textual import on, work
+from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from tui_trainer.errors import WorkbenchError
 from tui_trainer.text import safe, safe_line
-from tui_trainer.tui import format as fmt
 from tui_trainer.tui.feeds.dataset import DatasetState
 from tui_trainer.tui.recent import remember_source
+from tui_trainer.tui.rows_query import RowQuery
 from tui_trainer.tui.screens.editing import draft_field
-from tui_trainer.tui.screens.opening import OpeningScreen
-from tui_trainer.tui.verdict_words import found_lines, verdict_line, verdict_text
-from tui_trainer.tui.widgets.cursor_list import CursorList, Heading
+from tui_trainer.tui.screens.looking import LookingScreen
+from tui_trainer.tui.verdict_words import found_lines, progress_words, verdict_line
+from tui_trainer.tui.widgets.cursor_list import Heading
 from tui_trainer.tui.widgets.field_list import FieldList
 from tui_trainer.tui.widgets.length_chart import LengthChart
-from tui_trainer.tui.widgets.row_table import RowTable, row_cells
-from tui_trainer.tui.widgets.sample import Sample
+from tui_trainer.tui.widgets.row_table import RowTable
 from tui_trainer.tui.widgets.sample_view import SampleView
 
 _FIELDS = (
@@ -47,7 +44,6 @@ _FIELDS = (
     "stage",
     "model.name_or_path",
 )
-_SETTLE_SECONDS = 0.03
 _PAINT_SECONDS = 0.02
 
 _WELCOME = """No dataset is open.
@@ -59,7 +55,7 @@ JSON, JSONL, CSV, TSV, Parquet, Arrow and text, compressed or not;
 folders with splits; what save_to_disk wrote; hub ids."""
 
 
-class DataScreen(OpeningScreen):
+class DataScreen(LookingScreen):
     """Source, rows, and the row under the cursor as it will be trained on."""
 
     CSS_PATH = "data.tcss"
@@ -67,23 +63,15 @@ class DataScreen(OpeningScreen):
     help_text = (
         "Data: pick a dataset and see what will be trained on. Above are its rows, below the row under the cursor: its "
         "turns, its tokens (trained ones are bold, underlined and green), the batch the collator makes of it, the "
-        "record as it stands in the file. At the left stands how rows become tokens; every change shows at once. The "
-        "last line judges the whole set."
+        "record as it stands in the file, how long rows are. At the left stands how rows become tokens; every change "
+        "shows at once. The last line judges the whole set; i shows the verdict and the rows of each problem. "
+        "/ searches, b and s go by length, esc shows all rows again."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "fields", "Fields", id="data-fields", tooltip="To the fields: split, format, template, mask"),
-        Binding("v", "view(1)", "View", id="data-view", tooltip="Next view of the row"),
-        Binding("V", "view(-1)", "Previous view", show=False, id="data-view-back", tooltip="Previous view of the row"),
-        Binding("n", "change(1)", "Mask", id="data-next-change", tooltip="Next change of the mask"),
-        Binding(
-            "N", "change(-1)", "Mask back", show=False, id="data-previous-change", tooltip="Previous change of the mask"
-        ),
-        Binding("e", "problem", "Problem", id="data-problem", tooltip="Next row with a problem"),
         Binding("i", "verdict", "Verdict", id="data-verdict", tooltip="All that is wrong with the set, and what to do"),
-        Binding("r", "record", "Record", id="data-record", tooltip="The record as it stands in the file"),
         Binding("t", "edit('data.template')", "Template", show=False, id="data-template", tooltip="Another template"),
         Binding("m", "edit('model.name_or_path')", "Model", show=False, id="data-model", tooltip="Another model"),
-        Binding("y", "copy", "Copy", show=False, id="data-copy", tooltip="Copy the row's text or record"),
         Binding("u", "undo", "Undo", show=False, id="data-undo", tooltip="Take back the last change of a field"),
     ]
 
@@ -102,6 +90,8 @@ class DataScreen(OpeningScreen):
         """Follow the draft and its dataset, and show both once the screen is painted: the schema takes a while."""
         super().on_mount()
         self._shown_info: dict[str, Any] = {}
+        self._shown_verdict: dict[str, Any] | None = None
+        self._shown_source: list[Any] = []
         self.session.draft_changed.subscribe(self, lambda _: self._show_fields())
         self.session.dataset.changed.subscribe(self, self._show_dataset)
         self.query_one("#source").focus()
@@ -153,8 +143,12 @@ class DataScreen(OpeningScreen):
         elif not state.is_open:
             welcome.update(Content(_WELCOME))
         if state.info is not self._shown_info:
-            self._shown_info = state.info
-            self._show_rows(state)
+            self._open_rows(state)
+        else:
+            self.grow_rows()
+        if state.verdict is not self._shown_verdict:
+            self._shown_verdict = state.verdict
+            self.table.refetch()
         self.query_one("#found", Static).update(found_lines(state.info, self._has_model()))
         self._show_verdict(state)
 
@@ -162,20 +156,32 @@ class DataScreen(OpeningScreen):
         model = self.session.draft.config.model
         return bool(model.name_or_path or model.tokenizer_name_or_path)
 
-    def _show_rows(self, state: DatasetState) -> None:
-        table = self.query_one(RowTable)
+    def _open_rows(self, state: DatasetState) -> None:
+        """Show the rows of what was opened; of the same data with other settings, the same row."""
+        self._shown_info = state.info
         self.query_one(LengthChart).wait()
         if not state.is_open:
-            table.open((), 0)
-            self.query_one(SampleView).show(None)
+            if not state.is_opening:
+                self.open_rows(())
+                self.query_one(SampleView).show(None)
             return
         if (path := self.session.draft.config.data.path) is not None:
             remember_source(path)
+        source = [*(source.get("path") for source in state.info.get("sources") or ()), state.info.get("split")]
+        is_same = source == self._shown_source
+        row = self.table.row_number if is_same else 0
+        query = self.query_shown
+        self._shown_source = source
+        self.open_rows(self._columns(state), row=row or 0)
+        self.look_at(row or 0)
+        if is_same and query.text:
+            self.show_only(RowQuery(query.text, query.is_regex))
+
+    def _columns(self, state: DatasetState) -> list[str]:
+        """Names of the columns, those that play a role first."""
         names = list(self._split_info(state).get("features") or {})
-        table.open(names, state.num_rows or 0)
-        self.query_one("#rows-pane Heading").refresh()
-        self.query_one("#rows-pane").border_title = Content(safe_line(self._rows_title(state)))
-        self._load_sample(0)
+        used = [str(path).partition(".")[0] for path in (state.info.get("columns") or {}).values()]
+        return [name for name in dict.fromkeys((*used, *names)) if name in names]
 
     def _split_info(self, state: DatasetState) -> dict[str, Any]:
         for source in state.info.get("sources") or ():
@@ -184,22 +190,12 @@ class DataScreen(OpeningScreen):
                 return split
         return {}
 
-    def _rows_title(self, state: DatasetState) -> str:
-        splits: dict[str, Any] = {}
-        for source in state.info.get("sources") or ():
-            splits |= source.get("splits") or {}
-        words = [
-            f"{name} {fmt.count(info['num_rows']) if isinstance(info.get('num_rows'), int) else '…'}"
-            for name, info in splits.items()
-        ]
-        return f"Rows  {' · '.join(words)}"
-
     def _show_verdict(self, state: DatasetState) -> None:
         line = self.query_one("#verdict", Static)
-        if state.verdict_progress is not None:
-            done, total = state.verdict_progress
-            share = f" of {fmt.count(total)}" if total else ""
-            line.update(Content(f" judging the whole set: {fmt.count(done)}{share} rows …"))
+        if words := progress_words(state):
+            line.update(Content(f" {words}  x stops it"))
+        elif state.is_judging_stopped:
+            line.update(Content.styled(" the whole set is not judged: it was stopped; i judges it", "$warning"))
         elif state.verdict is not None:
             line.update(verdict_line(state, self._has_model()))
             self._show_lengths(state.verdict)
@@ -209,67 +205,23 @@ class DataScreen(OpeningScreen):
             line.update(Content(""))
 
     def _show_lengths(self, verdict: dict[str, Any]) -> None:
-        lengths = verdict.get("lengths")
-        if isinstance(lengths, list):
+        counts = verdict.get("lengths")
+        if isinstance(counts, list):
             config = self.session.draft.config
-            chart = self.query_one(LengthChart)
-            chart.show(lengths, config.data.max_length, config.training.per_device_train_batch_size)
+            self.query_one(LengthChart).show(
+                counts,
+                config.data.max_length,
+                config.training.per_device_train_batch_size,
+                is_packed=config.data.packing,
+                num_steps=self._steps_an_epoch,
+            )
 
-    # Rows and samples
+    def _steps_an_epoch(self, num_rows: int) -> int | None:
+        from tui_trainer.config.derive import plan_run
+        from tui_trainer.config.launch import num_processes
 
-    @on(RowTable.PageNeeded)
-    def _page_needed(self, message: RowTable.PageNeeded) -> None:
-        self._load_page(message.first, message.end)
-
-    @work(group="page", exit_on_error=False)
-    async def _load_page(self, start: int, stop: int) -> None:
-        try:
-            answer = await self.session.dataset.rows(start, stop)
-        except WorkbenchError as error:
-            self.say(str(error), problem=True)
-            return
-        self.query_one(RowTable).put(start, [row_cells(item) for item in answer.get("rows") or ()])
-        self.query_one("#rows-pane Heading").refresh()
-
-    @on(CursorList.Highlighted, "#rows")
-    def _row_highlighted(self, message: CursorList.Highlighted) -> None:
-        self._load_sample(message.line)
-
-    @on(CursorList.Chosen, "#rows")
-    def _row_chosen(self) -> None:
-        self.query_one(SampleView).focus_view()
-
-    @work(group="sample", exclusive=True, exit_on_error=False)
-    async def _load_sample(self, row: int) -> None:
-        """Fetch the row under the cursor, a moment after it stopped moving."""
-        await asyncio.sleep(_SETTLE_SECONDS)
-        view = self.query_one(SampleView)
-        try:
-            sample = Sample.of(await self.session.dataset.sample(row))
-        except WorkbenchError as error:
-            view.show(None, str(error))
-        else:
-            view.show(sample)
-            self.query_one("#sample-pane").border_title = Content(f"Row {fmt.count(row)}")
-            if view.view == "batch":
-                self._load_batch()
-
-    @on(SampleView.ViewChanged)
-    def _view_changed(self, message: SampleView.ViewChanged) -> None:
-        if message.view == "batch":
-            self._load_batch()
-
-    @work(group="batch", exclusive=True, exit_on_error=False)
-    async def _load_batch(self) -> None:
-        first = self.query_one(RowTable).cursor
-        size = min(self.session.draft.config.training.per_device_train_batch_size, 8)
-        last = min(first + size, self.session.dataset.state.num_rows or first + 1)
-        try:
-            batch = await self.session.dataset.batch(list(range(first, last)))
-        except WorkbenchError as error:
-            self.say(str(error), problem=True)
-            return
-        self.query_one(SampleView).show_batch(batch)
+        config, reading = self.session.draft.config, self.session.services.machine.reading
+        return plan_run(config, num_rows, num_processes(config, len(reading.gpus) if reading else 0)).steps_per_epoch
 
     @on(LengthChart.CutoffTaken)
     def _cutoff_taken(self, message: LengthChart.CutoffTaken) -> None:
@@ -292,44 +244,18 @@ class DataScreen(OpeningScreen):
         """Edit one field."""
         self.edit_field(key)
 
-    def action_view(self, step: int) -> None:
-        """Another view of the row."""
-        self.query_one(SampleView).next_view(step)
-
-    def action_change(self, direction: int) -> None:
-        """To the next change of the mask."""
-        self.query_one(SampleView).next_change(direction)
-
-    def action_record(self) -> None:
-        """The record, and back to the tokens."""
-        view = self.query_one(SampleView)
-        view.set_view("tokens" if view.view == "record" else "record")
-
-    def action_problem(self) -> None:
-        """To the next row that the verdict names."""
-        verdict = self.session.dataset.state.verdict
-        if verdict is None:
-            self.say("the whole set is not judged yet")
-            return
-        rows = sorted({row for problem in verdict.get("problems") or () for row in problem.get("rows") or ()})
-        if not rows:
-            self.say("no row has a problem")
-            return
-        table = self.query_one(RowTable)
-        table.move_cursor(next((row for row in rows if row > table.cursor), rows[0]))
-
     def action_verdict(self) -> None:
-        """Show the whole verdict."""
-        from tui_trainer.tui.screens.text import TextScreen
+        """Show the whole verdict; judge the set if that was stopped."""
+        from tui_trainer.tui.screens.verdict import VerdictScreen
 
-        verdict = self.session.dataset.state.verdict
-        if verdict is None:
-            self.say("the whole set is not judged yet")
+        dataset = self.session.dataset
+        if not dataset.state.is_open:
+            self.say("no dataset is open")
             return
-        self.app.push_screen(TextScreen("Verdict on the whole set", verdict_text(verdict)))
+        if dataset.state.verdict is None and dataset.state.verdict_progress is None and dataset.state.error is None:
+            dataset.judge()
+        self.app.push_screen(VerdictScreen(dataset), self._problem_chosen)
 
-    def action_copy(self) -> None:
-        """Copy to the terminal's clipboard (OSC 52)."""
-        text = self.query_one(SampleView).text_to_copy()
-        self.app.copy_to_clipboard(text)
-        self.say(f"copied {fmt.count(len(text))} characters")
+    def _problem_chosen(self, code: str | None) -> None:
+        if code:
+            self.show_only(RowQuery(problem=code))

@@ -46,6 +46,7 @@ class CursorList(ScrollView, can_focus=True):
         "list--bad",
         "list--warn",
         "list--head",
+        "list--match",
     }
     DEFAULT_CSS = """
     CursorList {
@@ -62,6 +63,7 @@ class CursorList(ScrollView, can_focus=True):
         & .list--bad { color: $error; }
         & .list--warn { color: $warning; }
         & .list--head { color: $primary; text-style: bold; }
+        & .list--match { color: $warning; text-style: bold reverse; }
     }
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from tui_trainer.tui import format as fmt
+from tui_trainer.tui.lengths import LengthCosts, Lengths
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -48,28 +49,40 @@ class LengthChart(Widget, can_focus=True):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
-        self._lengths: Sequence[int] = ()
+        self._lengths = Lengths(())
         self._cutoff = 0
+        self._is_packed = False
         self._batch_size = 1
+        self._num_steps: Callable[[int], int | None] = lambda _: None
         self._is_judging = True
 
-    def show(self, lengths: Sequence[int], cutoff: int, batch_size: int) -> None:
-        """Show row lengths before any cut, sorted.
+    def show(
+        self,
+        counts: Sequence[tuple[int, int]],
+        cutoff: int,
+        batch_size: int,
+        *,
+        is_packed: bool = False,
+        num_steps: Callable[[int], int | None] = lambda _: None,
+    ) -> None:
+        """Show row lengths before any cut.
 
         Args:
-            lengths: tokens of each row, in any order.
+            counts: how many rows have how many tokens, as (tokens, rows).
             cutoff: the present max_length.
             batch_size: rows a batch, for the padding they cost.
+            is_packed: whether rows are packed.
+            num_steps: updates of an epoch that has so many rows or packed rows; None where that is not known.
         """
-        self._lengths = sorted(lengths)
-        self._cutoff = cutoff
-        self._batch_size = max(batch_size, 1)
+        self._lengths = Lengths(counts)
+        self._cutoff, self._batch_size = cutoff, max(batch_size, 1)
+        self._is_packed, self._num_steps = is_packed, num_steps
         self._is_judging = False
         self.refresh()
 
     def wait(self) -> None:
         """The lengths are not known yet."""
-        self._lengths, self._is_judging = (), True
+        self._lengths, self._is_judging = Lengths(()), True
         self.refresh()
 
     def action_move(self, direction: int) -> None:
@@ -84,55 +97,60 @@ class LengthChart(Widget, can_focus=True):
 
     def render(self) -> Content:
         """The histogram and the figures below it."""
-        if not self._lengths:
+        if not self._lengths.num_rows:
             return Content.styled("counting tokens …" if self._is_judging else "no rows", "$text-disabled")
-        width, height = self.size.width - 2, max(self.size.height - 4, 2)
-        return Content("\n").join([*self._bars(width, height), *self._figures()])
+        figures = self._figures(self._lengths.costs(self._cutoff, self._batch_size))
+        width, height = self.size.width - 2, max(self.size.height - len(figures) - 1, 2)
+        return Content("\n").join([*self._bars(width, height), *figures])
 
     def _bars(self, width: int, height: int) -> list[Content]:
-        longest = max(self._lengths[-1], 1)
-        counts = [0] * max(width, 1)
-        for length in self._lengths:
-            counts[min(length * len(counts) // (longest + 1), len(counts) - 1)] += 1
+        longest = max(self._lengths.longest, 1)
+        counts = self._lengths.histogram(max(width, 1), longest)
         most = max(counts)
-        at = min(self._cutoff * len(counts) // (longest + 1), len(counts))
+        at = self._cutoff * len(counts) // (longest + 1)
         rows = []
         for row in range(height - 1, -1, -1):
-            cells = [_BLOCKS[min(max(round(count / most * height * 8) - row * 8, 0), 8)] for count in counts]
-            rows.append(Content.assemble(("".join(cells[:at]), "$primary"), ("".join(cells[at:]), "$error")))
+            # a bar that stands for any row at all is never empty
+            heights = [max(round(count / most * height * 8), bool(count)) for count in counts]
+            cells = [_BLOCKS[min(max(number - row * 8, 0), 8)] for number in heights]
+            rows.append(
+                Content.assemble(
+                    ("".join(cells[:at]), "$primary"),
+                    ("│" if at < len(cells) else "", "$warning"),
+                    ("".join(cells[at + 1 :]), "$error"),
+                )
+            )
         axis = f"0{fmt.count(longest):>{max(width - 1, 1)}}"
-        return [*rows, Content.styled(axis, "$text-disabled")]
+        if at >= len(counts):
+            return [*rows, Content.styled(axis, "$text-disabled")]
+        label = f"┴ {fmt.count(self._cutoff)}"
+        place = min(at, max(width - len(label) - len(fmt.count(longest)) - 1, 1))
+        return [*rows, Content.styled(f"{axis[:place]}{label}{axis[place + len(label) :]}", "$text-disabled")]
 
-    def _figures(self) -> list[Content]:
-        kept = [min(length, self._cutoff) for length in self._lengths]
-        num_cut = sum(length > self._cutoff for length in self._lengths)
-        num_batches = -(-len(kept) // self._batch_size)
-        total = sum(kept)
-        padded = _expected_padded(kept, self._batch_size)
-        rows_packed = max(-(-total // max(self._cutoff, 1)), 1)
-        middle, high = self._lengths[len(self._lengths) // 2], self._lengths[int(len(self._lengths) * 0.95)]
+    def _figures(self, costs: LengthCosts) -> list[Content]:
+        lengths = self._lengths
+        plain, packed = self._num_steps(costs.num_rows), self._num_steps(costs.num_packed)
+        marks = ("", "▸ ") if self._is_packed else ("▸ ", "")
+        cut = Content.assemble(
+            (f"cutoff {fmt.count(self._cutoff)}: ", "bold"),
+            f"{fmt.count(costs.num_cut)} rows cut ({costs.num_cut / lengths.num_rows:.1%}), "
+            f"{costs.share_lost:.1%} of the tokens lost",
+        )
+        spread = Content(
+            f" · median {fmt.count(lengths.quantile(0.5))} · 95 % {fmt.count(lengths.quantile(0.95))} · "
+            f"longest {fmt.count(lengths.longest)}"
+        )
         return [
+            Content.assemble(cut, spread if cut.cell_length + spread.cell_length < self.size.width - 1 else ""),
             Content(
-                f"cutoff {fmt.count(self._cutoff)}: {num_cut} rows cut ({num_cut / len(kept):.1%}) · "
-                f"median {middle} · 95 % {high} · longest {self._lengths[-1]}"
+                f"{marks[0]}padded: about {costs.padding:.0%} padding in random batches of {self._batch_size}"
+                f"{_steps_text(plain)}"
             ),
             Content(
-                f"{num_batches} batches of {self._batch_size}, about {1 - total / max(padded, 1):.0%} padding "
-                f"when shuffled · packed into at least {fmt.count(rows_packed)} rows"
+                f"{marks[1]}packed: {fmt.count(costs.num_packed)} rows, {costs.packing:.1%} full{_steps_text(packed)}"
             ),
         ]
 
 
-def _expected_padded(lengths: Sequence[int], batch_size: int) -> float:
-    """Expected tokens with padding when batches are drawn at random: batches x the mean greatest of `batch_size` draws.
-
-    Args:
-        lengths: sorted ascending.
-        batch_size: rows a batch.
-    """
-    number = len(lengths)
-    greatest = sum(
-        length * (((rank + 1) / number) ** batch_size - (rank / number) ** batch_size)
-        for rank, length in enumerate(lengths)
-    )
-    return greatest * batch_size * -(-number // batch_size)
+def _steps_text(steps: int | None) -> str:
+    return f" · {fmt.count(steps)} steps an epoch" if steps is not None else ""

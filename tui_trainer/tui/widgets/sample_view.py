@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 
-from tui_trainer.text import safe, safe_line
+from tui_trainer.text import safe_line
+from tui_trainer.tui import format as fmt
+from tui_trainer.tui.widgets.batch_grid import BatchGrid, BatchMap
 from tui_trainer.tui.widgets.cursor_list import CursorList, Heading
 from tui_trainer.tui.widgets.length_chart import LengthChart
-from tui_trainer.tui.widgets.sample import IGNORED_LABEL, Sample
+from tui_trainer.tui.widgets.sample import Sample, Turn
+from tui_trainer.tui.widgets.text_pane import Block, TextPane
 from tui_trainer.tui.widgets.token_flow import TokenFlow
-from tui_trainer.tui.widgets.token_grid import BatchGrid, TokenGrid
+from tui_trainer.tui.widgets.token_grid import TokenGrid
 
 VIEWS = ("messages", "tokens", "grid", "batch", "record", "stats")
-_MOST_TEXT = 20_000
 
-_ROLE_STYLES = {"system": "$warning", "user": "$primary", "assistant": "$success", "tool": "$secondary"}
+_ROLE_STYLES = {"system": "text--system", "user": "text--user", "assistant": "text--trained-head", "tool": "text--tool"}
 
 
 class TabStrip(Widget):
@@ -67,7 +69,7 @@ class TabStrip(Widget):
 
 
 class SampleView(Vertical):
-    """Shows a row; `action_view` changes how."""
+    """Shows a row; `next_view` changes how."""
 
     DEFAULT_CSS = """
     SampleView {
@@ -75,8 +77,6 @@ class SampleView(Vertical):
         & ContentSwitcher { height: 1fr; }
         & ContentSwitcher > * { height: 1fr; }
         & .sample--status { height: 1; color: $text-muted; background: $surface; }
-        & VerticalScroll { scrollbar-size-vertical: 1; }
-        & VerticalScroll > Static { width: 100%; height: auto; }
     }
     """
 
@@ -87,6 +87,13 @@ class SampleView(Vertical):
             super().__init__()
             self.view = view
 
+    class TokensNeeded(Message):
+        """Tokens of the row are looked at that are not there, around this one."""
+
+        def __init__(self, row: int, token: int) -> None:
+            super().__init__()
+            self.row, self.token = row, token
+
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self.sample: Sample | None = None
@@ -96,40 +103,54 @@ class SampleView(Vertical):
         """The tab strip, the views, the status of what is under the cursor."""
         yield TabStrip(VIEWS)
         with ContentSwitcher(initial="view-tokens"):
-            yield VerticalScroll(Static(id="turns", markup=False), id="view-messages")
+            yield TextPane(id="view-messages")
             yield TokenFlow(id="view-tokens")
             grid, batch = TokenGrid(id="grid"), BatchGrid(id="batch")
             yield Vertical(Heading(grid), grid, id="view-grid")
-            yield Vertical(Heading(batch), batch, id="view-batch")
-            yield VerticalScroll(Static(id="record", markup=False), id="view-record")
+            yield Vertical(BatchMap(batch), Heading(batch), batch, id="view-batch")
+            yield TextPane(id="view-record")
             yield LengthChart(id="view-stats")
         yield Static("", classes="sample--status", markup=False)
 
     def show(self, sample: Sample | None, problem: str = "") -> None:
         """Show a row, or why it cannot be shown."""
         self.sample = sample
-        self.query_one(TokenFlow).show(sample)
-        self.query_one(TokenGrid).show(sample)
-        self.query_one("#turns", Static).update(Content("\n").join(_turn_lines(sample, problem)))
-        record = sample.record if sample else ""
-        self.query_one("#record", Static).update(Content(_cut(record)))
+        flow = self.query_one(TokenFlow)
+        flow.show(sample)
+        self.query_one(TokenGrid).show(sample, flow.cursor)
+        self.query_one("#view-messages", TextPane).show(list(_turn_blocks(sample, problem)))
+        self.query_one("#view-record", TextPane).show(list(_record_blocks(sample)))
         self.query_one(TabStrip).note = self._summary(problem)
-        self._show_token(self.query_one(TokenFlow).cursor)
+        self._show_status()
+
+    def take_window(self, answer: dict[str, Any]) -> None:
+        """Take in further tokens of the row that is shown."""
+        if self.sample is not None:
+            self.sample = self.sample.with_window(answer)
+            self.query_one(TokenFlow).take_window(self.sample)
+            self.query_one(TokenGrid).take_window(self.sample)
+            self._show_status()
 
     def show_batch(self, batch: dict[str, Any]) -> None:
         """Show the batch that the row is in."""
         self.query_one(BatchGrid).show(batch)
+        self.query_one(BatchMap).refresh(layout=True)
         self.query_one("#view-batch Heading").refresh()
+        self._show_status()
 
     def _summary(self, problem: str) -> str:
         if self.sample is None:
             return safe_line(problem)
         sample = self.sample
         share = sample.num_trained / max(sample.num_tokens, 1)
-        words = [f"{sample.num_tokens} tokens", f"{sample.num_trained} trained ({share:.0%})"]
+        words = [f"{fmt.count(sample.num_tokens)} tokens", f"{fmt.count(sample.num_trained)} trained ({share:.0%})"]
+        if not sample.is_usable:
+            words.insert(0, "✘ left out")
         if sample.is_truncated:
-            words.append("cut")
-        words += [code for code, _ in sample.problems]
+            words.append(f"cut from {fmt.count(sample.num_tokens_before)}")
+        if sample.num_pieces > 1:
+            words.append(f"first of {sample.num_pieces} pieces")
+        words += dict.fromkeys(problem.code for problem in sample.problems)
         return safe_line(" · ".join(words))
 
     def set_view(self, view: str) -> None:
@@ -137,15 +158,17 @@ class SampleView(Vertical):
         self.view = view
         self.query_one(ContentSwitcher).current = f"view-{view}"
         self.query_one(TabStrip).current = view
-        self._status("")
-        if view in ("tokens", "grid"):
-            self._show_token(self.query_one(TokenFlow).cursor)
+        self._show_status()
         self.post_message(self.ViewChanged(view))
 
     def next_view(self, step: int = 1) -> None:
         """Change to a neighbouring view."""
+        self.go_to_view(VIEWS[(VIEWS.index(self.view) + step) % len(VIEWS)])
+
+    def go_to_view(self, view: str) -> None:
+        """Change to a view; the focus stays inside if it was there."""
         had_focus = self.has_focus_within
-        self.set_view(VIEWS[(VIEWS.index(self.view) + step) % len(VIEWS)])
+        self.set_view(view)
         if had_focus:
             self.focus_view()
 
@@ -159,67 +182,121 @@ class SampleView(Vertical):
 
     def next_change(self, direction: int) -> None:
         """Move to the next change of the mask."""
-        if self.view not in ("tokens", "grid"):
-            self.set_view("tokens")
+        self._in_tokens()
         self.query_one(TokenFlow).action_change(direction)
-        self.query_one(TokenGrid).move_cursor(self.query_one(TokenFlow).cursor)
 
-    def text_to_copy(self) -> str:
-        """What the copy key copies: the record in its view, else the text as trained."""
-        if self.sample is None:
-            return ""
-        return self.sample.record if self.view == "record" else "".join(self.sample.tokens)
+    def go_to_difference(self) -> bool:
+        """Move to the first token that differs from what a chat feeds; whether there is one."""
+        if self.sample is None or self.sample.first_difference() is None:
+            return False
+        self._in_tokens()
+        self.query_one(TokenFlow).action_difference()
+        return True
+
+    def _in_tokens(self) -> None:
+        if self.view not in ("tokens", "grid"):
+            self.go_to_view("tokens")
+
+    @property
+    def copied(self) -> str:
+        """What the copy key copies in the present view: the text, the record, or the ids."""
+        return {"record": "record", "grid": "ids"}.get(self.view, "text")
 
     @on(TabStrip.Clicked)
     def _clicked(self, message: TabStrip.Clicked) -> None:
         self.set_view(message.view)
 
+    @on(TokenFlow.WindowNeeded)
+    @on(TokenGrid.WindowNeeded)
+    def _window_needed(self, message: TokenFlow.WindowNeeded | TokenGrid.WindowNeeded) -> None:
+        message.stop()
+        self._show_status()
+        if self.sample is not None:
+            self.post_message(self.TokensNeeded(self.sample.row, message.token))
+
     @on(TokenFlow.Highlighted)
     def _token_highlighted(self, message: TokenFlow.Highlighted) -> None:
         message.stop()
-        self._show_token(message.token)
+        grid = self.query_one(TokenGrid)
+        if grid.cursor != message.token:
+            grid.move_cursor(message.token)
+        self._show_status()
 
     @on(CursorList.Highlighted)
     def _line_highlighted(self, message: CursorList.Highlighted) -> None:
         if message.control.id == "grid":
             message.stop()
-            self._show_token(message.line)
+            flow = self.query_one(TokenFlow)
+            if flow.cursor != message.line:
+                flow.move_cursor(message.line)
+            self._show_status()
+        elif message.control.id == "batch":
+            message.stop()
+            self.query_one("#view-batch Heading").refresh()
+            self._show_status()
 
-    def _show_token(self, token: int) -> None:
-        sample = self.sample
-        if sample is None or token >= sample.num_tokens or self.view not in ("tokens", "grid"):
-            self._status("")
-            return
-        label = sample.labels[token] if token < len(sample.labels) else IGNORED_LABEL
-        found = sample.turn_of(token)
-        turn = f" · turn {found[0]} {found[1].role}" if found else ""
-        trained = "trained" if label != IGNORED_LABEL else "not trained"
-        text = sample.tokens[token] if token < len(sample.tokens) else ""
-        self._status(
-            f"token {token} · id {sample.input_ids[token]} · {safe_line(text)!r} · label {label} ({trained}){turn}"
-        )
-
-    def _status(self, text: str) -> None:
-        self.query_one(".sample--status", Static).update(Content(f" {text}"))
-
-
-def _cut(text: str) -> str:
-    shown = safe(text[:_MOST_TEXT])
-    return f"{shown}\n… {len(text) - _MOST_TEXT} more characters" if len(text) > _MOST_TEXT else shown
+    def _show_status(self) -> None:
+        text = ""
+        if self.view == "batch":
+            text = self.query_one(BatchGrid).status()
+        elif self.view in ("tokens", "grid") and self.sample is not None and self.sample.num_tokens:
+            text = token_status(self.sample, self.query_one(TokenFlow).cursor)
+        elif self.view in ("messages", "record") and self.sample is not None:
+            text = self.sample.where
+        self.query_one(".sample--status", Static).update(Content(safe_line(f" {text}")))
 
 
-def _turn_lines(sample: Sample | None, problem: str) -> Iterable[Content]:
+def token_status(sample: Sample, token: int) -> str:
+    """All that is known of a token."""
+    if not sample.is_known(token):
+        return f"token {fmt.count(token)} of {fmt.count(sample.num_tokens)} …"
+    weight = sample.weight(token)
+    trained = "trained" if weight == 1 else f"trained, weight {weight:g}" if weight else "not trained"
+    words = [f"token {token}", f"id {sample.id_of(token)}", repr(sample.text_of(token))]
+    words.append(f"label {sample.label_of(token)} ({trained})")
+    if found := sample.turn_of(token):
+        words.append(f"turn {found[0]} {found[1].role}")
+    if sample.is_added(token):
+        words.append("added by the template")
+    difference = sample.first_difference()
+    if difference is not None and difference.token == token:
+        words.insert(0, f"≠ {difference.message}")
+    return " · ".join(words)
+
+
+def _turn_blocks(sample: Sample | None, problem: str) -> Iterator[Block]:
     """The turns with their roles, trained ones marked; above them what is wrong with the row."""
     if sample is None:
-        yield Content.styled(safe(problem), "$error")
+        yield problem, "text--bad"
         return
-    for code, message in sample.problems:
-        yield Content.styled(safe(f"⚑ {code}: {message}" if message else f"⚑ {code}"), "$warning")
+    for found in sample.problems:
+        yield f"⚑ {found.code}: {found.message}" if found.message else f"⚑ {found.code}", "text--warn"
     for turn in sample.turns:
-        style = _ROLE_STYLES.get(turn.role, "$text-muted")
-        count = f"{turn.end - turn.start} tokens"
-        mark = ("▌trained ", "bold $success") if turn.is_trained else ("", "")
-        yield Content.assemble(
-            mark, (safe_line(turn.role or "text"), f"bold {style}"), (f"  {count}", "$text-disabled")
+        yield from _one_turn(sample, turn)
+
+
+def _one_turn(sample: Sample, turn: Turn) -> Iterator[Block]:
+    is_added = any(start < turn.end and turn.start < end for start, end in sample.added)
+    words = [turn.role or "text", f"{fmt.count(turn.end - turn.start)} tokens"]
+    if turn.is_trained:
+        words.insert(0, "▌trained" if turn.weight == 1 else f"▌trained x{turn.weight:g}")
+    if is_added:
+        words.append("text that the template adds by itself")
+    style = "text--warn" if is_added else _ROLE_STYLES.get(turn.role, "text--muted")
+    yield "  ".join(words), style
+    text_style = "text--trained" if turn.is_trained else "text--warn" if is_added else ""
+    yield turn.text, text_style or ("text--muted" if turn.role == "template" else "")
+    if len(turn.text) < turn.num_characters:
+        rest = fmt.count(turn.num_characters - len(turn.text))
+        yield f"… {rest} more characters; the tokens show them all", "text--muted"
+
+
+def _record_blocks(sample: Sample | None) -> Iterator[Block]:
+    if sample is None:
+        return
+    yield sample.record, ""
+    if len(sample.record) < sample.record_characters:
+        yield (
+            f"… {fmt.count(sample.record_characters - len(sample.record))} more characters; y copies all",
+            "text--muted",
         )
-        yield Content.styled(_cut(turn.text), "$text" if turn.is_trained else "$text-muted")

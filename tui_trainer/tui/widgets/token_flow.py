@@ -1,6 +1,7 @@
 """The text of a row with the mask laid over its tokens: what is trained stands out by colour, weight and underline.
 
-The lines are laid out a slice at a time, so that a row of a million tokens is usable at once.
+Of a long row a window of tokens is there at a time; whoever shows it is asked for another when the cursor leaves it.
+The lines are laid out a slice at a time, so that keys are answered meanwhile.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ class TokenFlow(ScrollView, can_focus=True):
         "token--trained-odd",
         "token--masked",
         "token--masked-odd",
+        "token--weighted",
         "token--special",
+        "token--added",
+        "token--differs",
         "token--cursor",
     }
     DEFAULT_CSS = """
@@ -54,7 +58,10 @@ class TokenFlow(ScrollView, can_focus=True):
         & .token--trained-odd { background: #2a7049; color: #d9ffe6; text-style: bold underline; }
         & .token--masked { color: $foreground 65%; }
         & .token--masked-odd { color: $foreground 65%; background: $surface; }
+        & .token--weighted { background: #1b4f66; color: #d9f2ff; text-style: underline; }
         & .token--special { color: $accent; }
+        & .token--added { color: $warning; text-style: italic; }
+        & .token--differs { color: $error; text-style: reverse bold; }
         & .token--cursor { background: $primary; color: $background; text-style: bold; }
     }
     """
@@ -66,9 +73,13 @@ class TokenFlow(ScrollView, can_focus=True):
             super().__init__()
             self.token = token
 
+    class WindowNeeded(Highlighted):
+        """The cursor is on a token that is not there."""
+
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._sample: Sample | None = None
+        self._differs: int | None = None
         self._lines: list[list[tuple[int, str]]] = []
         self._starts: list[int] = []
         self._next = 0
@@ -79,8 +90,15 @@ class TokenFlow(ScrollView, can_focus=True):
         """Show a row; the cursor goes to its first trained token, if it has one."""
         self._sample = sample
         self.cursor = 0
+        difference = sample.first_difference() if sample else None
+        self._differs = difference.token if difference else None
         if sample is not None and sample.num_trained and not sample.is_trained(0):
             self.cursor = sample.next_change(0, 1)
+        self._lay_out_anew()
+
+    def take_window(self, sample: Sample) -> None:
+        """Show the same row with other tokens; the cursor stays."""
+        self._sample = sample
         self._lay_out_anew()
 
     def on_resize(self) -> None:
@@ -88,7 +106,8 @@ class TokenFlow(ScrollView, can_focus=True):
         self._lay_out_anew()
 
     def _lay_out_anew(self) -> None:
-        self._lines, self._starts, self._next = [[]], [0], 0
+        first = self._sample.first if self._sample else 0
+        self._lines, self._starts, self._next = [[]], [first], first
         self._layout_run += 1
         self._extend(self._layout_run)
         self.call_after_refresh(self._show_cursor)
@@ -99,16 +118,19 @@ class TokenFlow(ScrollView, can_focus=True):
             self.refresh()
             return
         deadline = time.monotonic() + _SLICE_SECONDS
-        tokens, width = self._sample.tokens, max(self.size.width - 1, 8)
+        sample, width = self._sample, max(self.size.width - 1, 8)
         used = sum(cell_len(piece) for _, piece in self._lines[-1])
-        while self._next < len(tokens):
-            used = self._place(self._next, tokens[self._next], used, width)
+        before = self._next
+        while self._next < sample.end:
+            used = self._place(self._next, sample.text_of(self._next), used, width)
             self._next += 1
             if self._next % 64 == 0 and time.monotonic() > deadline:
                 self.set_timer(_PAUSE_SECONDS, lambda: self._extend(run))
                 break
         self.virtual_size = Size(self.size.width, len(self._lines))
         self.refresh()
+        if before <= self.cursor < self._next:
+            self.call_after_refresh(self._show_cursor)
 
     def _place(self, token: int, text: str, used: int, width: int) -> int:
         """Append a token's text to the lines; returns the cells used of the last line."""
@@ -118,7 +140,9 @@ class TokenFlow(ScrollView, can_focus=True):
                 self._new_line(token)
                 used = 0
             while part:
-                fitting = _fitting(part, width - used)
+                # a token is kept whole where it fits into a line
+                is_better_below = used and used + cell_len(part) > width >= cell_len(part)
+                fitting = "" if is_better_below else _fitting(part, width - used)
                 if not fitting:
                     self._new_line(token)
                     used = 0
@@ -152,10 +176,14 @@ class TokenFlow(ScrollView, can_focus=True):
         assert self._sample is not None
         if token == self.cursor:
             return "token--cursor"
-        if self._sample.is_trained(token):
-            return "token--trained-odd" if token % 2 else "token--trained"
-        if self._sample.input_ids[token] in self._sample.special:
+        if token == self._differs:
+            return "token--differs"
+        if weight := self._sample.weight(token):
+            return "token--weighted" if weight != 1 else "token--trained-odd" if token % 2 else "token--trained"
+        if self._sample.id_of(token) in self._sample.special:
             return "token--special"
+        if self._sample.is_added(token):
+            return "token--added"
         return "token--masked-odd" if token % 2 else "token--masked"
 
     def move_cursor(self, token: int) -> None:
@@ -165,7 +193,8 @@ class TokenFlow(ScrollView, can_focus=True):
         self.cursor = min(max(token, 0), self._sample.num_tokens - 1)
         self._show_cursor()
         self.refresh()
-        self.post_message(self.Highlighted(self.cursor))
+        is_known = self._sample.is_known(self.cursor)
+        self.post_message(self.Highlighted(self.cursor) if is_known else self.WindowNeeded(self.cursor))
 
     def _line_of(self, token: int) -> int:
         low, high = 0, len(self._starts)
@@ -195,12 +224,17 @@ class TokenFlow(ScrollView, can_focus=True):
         line = self._line_of(self.cursor) + step
         if 0 <= line < len(self._lines) and self._lines[line]:
             self.move_cursor(self._lines[line][0][0])
+        elif self._sample is not None:
+            self.move_cursor(self._sample.end if step > 0 else self._sample.first - 1)
 
     def action_page(self, step: int) -> None:
         """Move by pages."""
         target = self._line_of(self.cursor) + step * max(self.scrollable_content_region.height - 1, 1)
-        line = min(max(target, 0), len(self._lines) - 1)
-        self.move_cursor(self._lines[line][0][0] if self._lines[line] else self._starts[line])
+        if not 0 <= target < len(self._lines) and self._sample is not None:
+            self.move_cursor(self._sample.end if target > 0 else self._sample.first - 1)
+            return
+        line = self._lines[target]
+        self.move_cursor(line[0][0] if line else self._starts[target])
 
     def action_first(self) -> None:
         """To the first token."""
@@ -209,6 +243,11 @@ class TokenFlow(ScrollView, can_focus=True):
     def action_last(self) -> None:
         """To the last token."""
         self.move_cursor(self._sample.num_tokens - 1 if self._sample else 0)
+
+    def action_difference(self) -> None:
+        """To the first token that differs from what a chat feeds."""
+        if self._differs is not None:
+            self.move_cursor(self._differs)
 
     def action_change(self, direction: int) -> None:
         """To the next place where trained and untrained tokens meet."""

@@ -91,6 +91,7 @@ class PromptCheck:
         return RowProblem(
             Code.TEMPLATE_NOT_PREFIX,
             f"before turn {turn} a chat has the token {fed!r}, training has {trained!r}: they merge across the border",
+            max(token - len(expected), 0) + place,
         )
 
     def _tail_start(self, text: str, start: int) -> int:

@@ -73,14 +73,21 @@ class TurnFinder:
         except RenderError:
             return None
 
-    def first_difference(self, chat_text: str, trained_text: str) -> str:
-        """The first token in which what a chat feeds differs from what is trained on, in words."""
+    def difference(self, where: str, chat_text: str, trained_text: str) -> RowProblem:
+        """The problem that what a chat feeds differs from what is trained on, with the first token that does.
+
+        Args:
+            where: what of it differs, "before turn 2".
+            chat_text: what is fed.
+            trained_text: what is trained on.
+        """
         fed, trained = self._tokenizer.encode(chat_text), self._tokenizer.encode(trained_text)
         place = next(
             (number for number, (left, right) in enumerate(zip(fed, trained, strict=False)) if left != right),
             min(len(fed), len(trained)),
         )
-        return f"at token {place} a chat has {self._shown(fed, place)}, training has {self._shown(trained, place)}"
+        sides = f"a chat has {self._shown(fed, place)}, training has {self._shown(trained, place)}"
+        return RowProblem(Code.TEMPLATE_NOT_PREFIX, f"{where} at token {place} {sides}", place)
 
     def token_border(self, text: str, place: int) -> int:
         """The place itself, or where the added token begins that lies across it."""
@@ -138,8 +145,7 @@ class _Search:
         shared = self._finder.token_border(self._text, common_prefix(prompt, self._text))
         if shared == len(prompt) and shared >= floor and (said is None or shared <= said):
             return shared, []
-        difference = self._finder.first_difference(prompt, self._text)
-        problem = RowProblem(Code.TEMPLATE_NOT_PREFIX, f"before turn {number} {difference}")
+        problem = self._finder.difference(f"before turn {number}", prompt, self._text)
         if said is None:
             return (shared, [problem]) if shared >= floor else (None, [problem])
         if floor <= shared <= said and not self._text[shared:said].strip():
@@ -244,8 +250,7 @@ class _Search:
         if common_prefix(fresh, self._text) < start:
             # the turns before it differ already, which is reported where they are
             return []
-        difference = self._finder.first_difference(fresh, self._text[:end])
-        return [RowProblem(Code.TEMPLATE_NOT_PREFIX, f"turn {number} is rewritten once it is history, {difference}")]
+        return [self._finder.difference(f"turn {number} is rewritten once it is history,", fresh, self._text[:end])]
 
 
 def _no_stop_token(number: int) -> RowProblem:

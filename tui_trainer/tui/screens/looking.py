@@ -1,0 +1,171 @@
+"""The row under the cursor as it will be trained on: fetched, shown, copied; the Data screen builds on it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.content import Content
+
+from tui_trainer.errors import WorkbenchError
+from tui_trainer.tui import format as fmt
+from tui_trainer.tui.screens.browsing import BrowsingScreen
+from tui_trainer.tui.session import Session
+from tui_trainer.tui.widgets.cursor_list import CursorList
+from tui_trainer.tui.widgets.sample import Sample
+from tui_trainer.tui.widgets.sample_view import SampleView
+
+_PATIENCE_SECONDS = 0.1
+"""A row that takes longer than this is given up for the next one that is looked at."""
+
+_WINDOW = 8192
+"""Tokens of a row that are there at a time."""
+
+_MAX_SEQUENCES = 64
+"""Rows of a batch that are shown at most."""
+
+_MAX_COPIED = 1 << 20
+"""Characters that are copied at most; terminals throw away what is longer."""
+
+
+class LookingScreen(BrowsingScreen):
+    """A screen that shows the row under the cursor in a `SampleView`, in a pane `#sample-pane`."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("v", "view(1)", "View", id="data-view", tooltip="Next view of the row"),
+        Binding("V", "view(-1)", "Previous view", show=False, id="data-view-back", tooltip="Previous view of the row"),
+        Binding("n", "change(1)", "Mask", id="data-next-change", tooltip="Next change of the mask"),
+        Binding(
+            "N", "change(-1)", "Mask back", show=False, id="data-previous-change", tooltip="Previous change of the mask"
+        ),
+        Binding("d", "difference", "Differs", show=False, id="data-differs", tooltip="Where training and chat differ"),
+        Binding("r", "record", "Record", show=False, id="data-record", tooltip="The record as it stands in the file"),
+        Binding(
+            "y",
+            "copy",
+            "Copy",
+            show=False,
+            id="data-copy",
+            tooltip="Copy the row: its text, in the grid its ids, its record",
+        ),
+    ]
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._wanted: int | None = None
+        self._is_following = False
+
+    @on(CursorList.Highlighted, "#rows")
+    def _row_highlighted(self) -> None:
+        if (row := self.table.row_number) is not None:
+            self.look_at(row)
+
+    @on(CursorList.Chosen, "#rows")
+    def _row_chosen(self) -> None:
+        self.query_one(SampleView).focus_view()
+
+    def look_at(self, row: int) -> None:
+        """Show a row; while one is on its way, the last one that was looked at comes next."""
+        self._wanted = row
+        if not self._is_following:
+            self._is_following = True
+            self._follow()
+
+    @work(group="sample", exit_on_error=False)
+    async def _follow(self) -> None:
+        try:
+            while self._wanted is not None:
+                row, self._wanted = self._wanted, None
+                await self._show_sample(row)
+        finally:
+            self._is_following = False
+
+    async def _show_sample(self, row: int) -> None:
+        view, pane = self.query_one(SampleView), self.query_one("#sample-pane")
+        request = asyncio.create_task(self.session.dataset.sample(row))
+        while not (await asyncio.wait({request}, timeout=_PATIENCE_SECONDS))[0]:
+            pane.border_title = Content(f"Row {fmt.count(row)} is on its way …")
+            if self._wanted is not None:
+                request.cancel()
+                return
+        try:
+            sample = Sample.of(request.result())
+        except WorkbenchError as error:
+            view.show(None, str(error))
+        else:
+            view.show(sample)
+            if view.view == "batch":
+                self._load_batch()
+        pane.border_title = Content(f"Row {fmt.count(row)}")
+
+    @on(SampleView.TokensNeeded)
+    def _tokens_needed(self, message: SampleView.TokensNeeded) -> None:
+        self._load_tokens(message.row, message.token)
+
+    @work(group="tokens", exclusive=True, exit_on_error=False)
+    async def _load_tokens(self, row: int, token: int) -> None:
+        view = self.query_one(SampleView)
+        try:
+            answer = await self.session.dataset.tokens(row, max(token - _WINDOW // 2, 0))
+        except WorkbenchError as error:
+            self.say(str(error), problem=True)
+            return
+        if view.sample is not None and view.sample.row == row:
+            view.take_window(answer)
+
+    @on(SampleView.ViewChanged)
+    def _view_changed(self, message: SampleView.ViewChanged) -> None:
+        if message.view == "batch":
+            self._load_batch()
+
+    @work(group="batch", exclusive=True, exit_on_error=False)
+    async def _load_batch(self) -> None:
+        size = self.session.draft.config.training.per_device_train_batch_size
+        rows = self.table.numbers(self.table.cursor, min(size, _MAX_SEQUENCES))
+        try:
+            batch = await self.session.dataset.batch(rows)
+        except WorkbenchError as error:
+            self.say(str(error), problem=True)
+            return
+        self.query_one(SampleView).show_batch(batch)
+
+    # Keys
+
+    def action_view(self, step: int) -> None:
+        """Another view of the row."""
+        self.query_one(SampleView).next_view(step)
+
+    def action_change(self, direction: int) -> None:
+        """To the next change of the mask."""
+        self.query_one(SampleView).next_change(direction)
+
+    def action_record(self) -> None:
+        """The record, and back to the tokens."""
+        view = self.query_one(SampleView)
+        view.set_view("tokens" if view.view == "record" else "record")
+
+    def action_difference(self) -> None:
+        """To the first token in which training differs from what a chat feeds."""
+        if not self.query_one(SampleView).go_to_difference():
+            self.say("in this row training and a chat do not differ")
+
+    @work(group="copy", exclusive=True, exit_on_error=False)
+    async def action_copy(self) -> None:
+        """Copy to the terminal's clipboard (OSC 52)."""
+        view = self.query_one(SampleView)
+        if view.sample is None:
+            self.say("there is no row to copy")
+            return
+        what = view.copied
+        try:
+            text = await self.session.dataset.whole(view.sample.row, what)
+        except WorkbenchError as error:
+            self.say(str(error), problem=True)
+            return
+        self.app.copy_to_clipboard(text[:_MAX_COPIED])
+        rest = f"; {fmt.count(len(text) - _MAX_COPIED)} more are too much for a terminal" if text[_MAX_COPIED:] else ""
+        self.say(
+            f"copied {fmt.count(min(len(text), _MAX_COPIED))} characters: the {what} of row {view.sample.row}{rest}"
+        )
