@@ -58,10 +58,10 @@ def finished(store: Path, name: str = "alpha", **changes: Any) -> RunLayout:
     )
 
 
-def failed(store: Path, name: str = "broken") -> RunLayout:
-    end = RunFailed(step=3, reason="nan", message="the loss is \x1b[31mNaN", remedy="Lower the rate.")
+def failed(store: Path, name: str = "broken", reason: str = "nan") -> RunLayout:
+    end = RunFailed(step=3, reason=reason, message="the loss is \x1b[31mNaN", remedy="Lower the rate.")
     return made_run(
-        store, name, State.FAILED, STARTED, end, step=3, reason="nan", message=end.message, remedy=end.remedy
+        store, name, State.FAILED, STARTED, end, step=3, reason=reason, message=end.message, remedy=end.remedy
     )
 
 
@@ -156,6 +156,18 @@ def test_watch_of_a_failure(call: Call, store: Path, as_json: list[str]) -> None
     assert "the run failed (nan)" in printed.err
     assert "\x1b" not in printed.err
     assert not as_json or json.loads(printed.out.splitlines()[-1])["type"] == "RunFailed"
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [("data", ExitCode.USAGE), ("hub", ExitCode.LACKING), ("gpu_out_of_memory", ExitCode.FAILED)],
+)
+def test_the_exit_code_tells_whose_fault_it_was(call: Call, store: Path, reason: str, code: ExitCode) -> None:
+    failed(store, reason=reason)
+    printed = call("runs", "watch", "broken")
+    assert printed.code == code
+    assert f"({reason})" in printed.err
+    assert "Lower the rate." in printed.err
 
 
 def test_watch_of_a_lost_run_ends_with_a_final_event_all_the_same(call: Call, store: Path) -> None:

@@ -110,10 +110,12 @@ def _attempt(findings: Findings, task: Callable[[], T]) -> T | None:
     """What the task returns; its error goes to the findings, so that the rest is looked at too."""
     try:
         return task()
-    except ConfigurationError as error:
-        findings.problems += error.problems
     except WorkbenchError as error:
-        findings.errors.append(error)
+        if isinstance(error, ConfigurationError) and error.problems:
+            findings.problems += error.problems
+            return None
+        if str(error) not in map(str, findings.errors):
+            findings.errors.append(error)
     return None
 
 

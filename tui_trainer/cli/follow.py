@@ -12,7 +12,14 @@ from types import TracebackType
 from tui_trainer.cli.feed import EventFeed
 from tui_trainer.cli.live import LiveView
 from tui_trainer.cli.output import print_text, talk
-from tui_trainer.errors import ExitCode, RunFailedError
+from tui_trainer.errors import (
+    ConfigurationError,
+    DataError,
+    ExitCode,
+    MachineError,
+    RunFailedError,
+    WorkbenchError,
+)
 from tui_trainer.runs.journal import Tailer
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.status import State, read_status
@@ -21,6 +28,15 @@ from tui_trainer.text import safe_line
 _POLL_SECONDS = 0.2
 _LOG_BYTES = 4096
 _NUM_LOG_LINES = 12
+_KINDS: dict[str, type[WorkbenchError]] = {
+    "configuration": ConfigurationError,
+    "data": DataError,
+    "machine": MachineError,
+    "hub": MachineError,
+    "package": MachineError,
+    "disk_full": MachineError,
+}
+"""What kind of error a reason is, where it is not the run itself that failed."""
 
 
 class Follower:
@@ -68,7 +84,7 @@ def tell_end(layout: RunLayout) -> int:
     """Say how a run ended; the exit code of one that ended well.
 
     Raises:
-        RunFailedError: it failed, or was lost.
+        WorkbenchError: it failed, or was lost; of the kind whose exit code tells whose fault it was.
     """
     status = read_status(layout)
     if status.state not in (State.FAILED, State.LOST):
@@ -78,4 +94,4 @@ def tell_end(layout: RunLayout) -> int:
         for line in Tailer(layout.train_log, tail_bytes=_LOG_BYTES).read()[-_NUM_LOG_LINES:]:
             talk().print(safe_line(line.decode("utf-8", "replace")), style="dim")
     what = f"the run failed ({status.reason})" + (f": {status.message}" if status.message else "")
-    raise RunFailedError(what, where=layout.id, remedy=status.remedy)
+    raise _KINDS.get(status.reason, RunFailedError)(what, where=layout.id, remedy=status.remedy)

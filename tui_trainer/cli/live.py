@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _PLAIN_SECONDS = 10.0
 _MAX_TEXT = 100
+_LAUNCHER = "subprocess.CalledProcessError"
+"""`accelerate launch` fails with a traceback of its own when a process failed, which says nothing more."""
 _ERROR_LINE = re.compile(r"\b(\w*Error|\w*Exception|FATAL|CRITICAL|out of memory)\b")
 
 
@@ -81,7 +83,7 @@ class LiveView:
         """Show the lines of the log that look like errors and are new."""
         for line in self._log.read():
             text = line.decode("utf-8", "replace")
-            if _ERROR_LINE.search(text):
+            if _ERROR_LINE.search(text) and _LAUNCHER not in text:
                 self._say(f"log: {_short(text)}")
 
     def _numbers(self, event: StepMetrics) -> str:
