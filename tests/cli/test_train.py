@@ -135,7 +135,7 @@ def test_dry_run_shows_all_and_starts_nothing(call: Call, config: Path, store: P
         (["trial.toml", "--set", "learning_rat=1"], ExitCode.USAGE, "did you mean"),
         (["trial.toml", "--set", "training.learning_rate=fast"], ExitCode.USAGE, "must be a number"),
         (["trial.toml", "--name", "../x"], ExitCode.USAGE, "name"),
-        (["trial.toml", "--resume", "x@3"], ExitCode.USAGE, "not supported yet"),
+        (["trial.toml", "--resume", "x@3"], ExitCode.USAGE, "there is no run"),
     ],
 )
 def test_what_cannot_be_started(

@@ -12,3 +12,6 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Another value for a field; may be given several times."),
 ]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Go on although model, data or order are not those of the checkpoint.")
+]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tui_trainer.cli.arguments import JsonOption, SetOption
-from tui_trainer.cli.output import can_ask, print_json, talk
-from tui_trainer.errors import ConfigurationError, ExitCode, UsageError
+from tui_trainer.cli.arguments import ForceOption, JsonOption, SetOption
+from tui_trainer.cli.output import can_ask, paper, print_json, talk
+from tui_trainer.errors import ConfigurationError, ExitCode
 from tui_trainer.paths import runs_dir
 from tui_trainer.text import safe, safe_line
 
@@ -34,8 +35,10 @@ def train(
         typer.Option("--queue", help="Let it wait until the GPUs or cores it needs are free, and leave it to itself."),
     ] = False,
     resume: Annotated[
-        str | None, typer.Option("--resume", metavar="RUN[@STEP]", help="Go on from a checkpoint.")
+        str | None,
+        typer.Option("--resume", metavar="RUN[@STEP]", help="Begin with a checkpoint of that run."),
     ] = None,
+    force: ForceOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be started, start nothing.")] = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -43,35 +46,62 @@ def train(
 
     The run has its own session: it survives the terminal. ctrl+c asks whether to leave it running or to stop and save.
     """
-    if resume is not None:
-        raise UsageError(
-            "resuming from a checkpoint is not supported yet",
-            where=f"--resume {resume}",
-            remedy="Start a new run with model.name_or_path set to the checkpoint; its optimiser starts afresh.",
-        )
     resolved = _resolve(config, [*(assignments or ()), *([f"name={name}"] if name else ())])
+    start = _resuming(resolved, resume, force=force, dry_run=dry_run, as_json=as_json) if resume else _starting
     if dry_run:
-        _show_plan(resolved, as_json=as_json)
+        if not (resume and as_json):
+            _show_launch(resolved, as_json=as_json)
         return int(ExitCode.DONE)
 
     from tui_trainer.cli.interrupts import Interrupts
-    from tui_trainer.procs.start import start_run
 
     # an interruption while the processes start waits until it is known which run they are
     with Interrupts() as interrupts:
-        layout = start_run(resolved, argv=sys.argv, queued=queue)
+        layout = start(resolved, queue)
         if detach or queue:
-            return _leave(layout, as_json=as_json)
+            return leave(layout, as_json=as_json)
         return stay(layout, interrupts, as_json=as_json)
+
+
+def _starting(resolved: Resolved, queued: bool) -> RunLayout:
+    from tui_trainer.procs.start import start_run
+
+    return start_run(resolved, argv=sys.argv, queued=queued)
+
+
+def _resuming(
+    resolved: Resolved, reference: str, *, force: bool, dry_run: bool, as_json: bool
+) -> Callable[[Resolved, bool], RunLayout]:
+    """What starts a run that begins with a checkpoint of another, once its plan is shown and may be carried out."""
+    from tui_trainer.cli.resume_text import show_plan
+    from tui_trainer.procs.resume import check_plan, find_target, plan_for, resume_as_new_run
+
+    target = find_target(reference)
+    plan = plan_for(target, resolved, is_new_run=True)
+    if dry_run:
+        print_json(plan.to_dict()) if as_json else show_plan(paper(), plan)
+    else:
+        show_plan(talk(), plan)
+        check_plan(plan, is_forced=force)
+    return lambda resolved, queued: resume_as_new_run(target, resolved, argv=sys.argv, is_forced=force, queued=queued)
 
 
 def _resolve(reference: str, assignments: list[str]) -> Resolved:
     """The configuration, checked against this machine; warnings are told, errors raised."""
-    from tui_trainer.config.checks import check_config
     from tui_trainer.config.load import load_config
+
+    return check_machine(load_config(reference, assignments))
+
+
+def check_machine(resolved: Resolved) -> Resolved:
+    """A configuration that fits this machine; warnings are told.
+
+    Raises:
+        ConfigurationError: it does not fit.
+    """
+    from tui_trainer.config.checks import check_config
     from tui_trainer.procs.facts import machine_facts
 
-    resolved = load_config(reference, assignments)
     problems = check_config(resolved.config, machine_facts())
     if any(problem.severity == "error" for problem in problems):
         raise ConfigurationError.of(problems)
@@ -80,7 +110,7 @@ def _resolve(reference: str, assignments: list[str]) -> Resolved:
     return resolved
 
 
-def _show_plan(resolved: Resolved, *, as_json: bool) -> None:
+def _show_launch(resolved: Resolved, *, as_json: bool) -> None:
     """Print the command line, the files and the configuration of the run that would be started."""
     from tui_trainer.config.launch import launch_command
     from tui_trainer.config.toml import dump_toml
@@ -106,7 +136,8 @@ def _show_plan(resolved: Resolved, *, as_json: bool) -> None:
         typer.echo(f"# {title}\n{safe(text.strip())}\n")
 
 
-def _leave(layout: RunLayout, *, as_json: bool) -> int:
+def leave(layout: RunLayout, *, as_json: bool) -> int:
+    """Tell which run was started, and how to come back to it."""
     if as_json:
         print_json({"run": layout.id, "path": str(layout.root)})
     else:

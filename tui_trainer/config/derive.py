@@ -107,6 +107,26 @@ def batches_per_epoch(training: TrainingConfig, num_rows: int, world_size: int) 
     return _parts(batches, world_size, drop_last)
 
 
+def resumed_max_steps(
+    max_steps: int, num_train_epochs: float, *, step: int, epoch: int, updates_left: int, updates_per_epoch: int
+) -> int:
+    """Updates of a whole run that goes on, perhaps in batches of another size than before.
+
+    Args:
+        max_steps: `training.max_steps`; above 0 it is the answer.
+        num_train_epochs: `training.num_train_epochs`.
+        step: updates done.
+        epoch: epochs gone through.
+        updates_left: updates that are left of the present epoch, as batches are now.
+        updates_per_epoch: updates of an epoch, as batches are now.
+    """
+    if max_steps > 0:
+        return max_steps
+    if step + updates_left == (epoch + 1) * updates_per_epoch:
+        return math.ceil(num_train_epochs * updates_per_epoch)
+    return step + max(updates_left + math.ceil((num_train_epochs - epoch - 1) * updates_per_epoch), 0)
+
+
 def _parts(whole: int, size: int, drop_last: bool) -> int:
     return whole // size if drop_last else math.ceil(whole / size)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tui_trainer.config.launch import launch_command
 from tui_trainer.config.resolve import Resolved
+from tui_trainer.config.schema import RunConfig
 from tui_trainer.config.toml import dump_toml
 from tui_trainer.errors import MachineError, WorkbenchError
 from tui_trainer.procs.facts import run_facts
@@ -62,23 +63,36 @@ def create_run(
     config = resolved.config
     gpus = detect_gpus()
     layout = create(config.name, dump_toml(config.model_dump(mode="json")), run_facts(argv, parent, gpus), root=root)
-    command = launch_command(config, layout.root, num_gpus=len(gpus), num_cpus=usable_cpus())
-    order = LaunchOrder(
+    try:
+        write_launch(layout, config, cwd=str(Path.cwd()))
+    except OSError as error:
+        shutil.rmtree(layout.root, ignore_errors=True)
+        raise MachineError(f"the run directory cannot be written: {error.strerror}", where=str(layout.root)) from None
+    return layout
+
+
+def write_launch(layout: RunLayout, config: RunConfig, *, cwd: str) -> None:
+    """Put what its supervisor starts, and the files that needs, into a run directory.
+
+    Args:
+        layout: the run.
+        config: its configuration.
+        cwd: where it runs, so that relative paths mean what they meant to the user.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    command = launch_command(config, layout.root, num_gpus=len(detect_gpus()), num_cpus=usable_cpus())
+    for name, text in command.files.items():
+        write_bytes(layout.root / name, text.encode())
+    LaunchOrder(
         command.argv,
         command.env,
-        cwd=str(Path.cwd()),
+        cwd=cwd,
         grace_seconds=config.launch.grace_seconds,
         max_restarts=config.launch.max_restarts,
         restart_delay=config.launch.restart_delay,
         num_gpus=command.num_gpus,
         num_cpus=command.num_cpus,
         gpu_ids=tuple(config.launch.gpu_ids or ()) if command.num_gpus else (),
-    )
-    try:
-        for name, text in command.files.items():
-            write_bytes(layout.root / name, text.encode())
-        order.write(layout)
-    except OSError as error:
-        shutil.rmtree(layout.root, ignore_errors=True)
-        raise MachineError(f"the run directory cannot be written: {error.strerror}", where=str(layout.root)) from None
-    return layout
+    ).write(layout)

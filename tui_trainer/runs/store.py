@@ -15,11 +15,13 @@ from typing import Any
 
 from tui_trainer.errors import MachineError, RefusedError, UsageError
 from tui_trainer.paths import make_private, runs_dir
-from tui_trainer.runs.files import read_json, write_bytes, write_json
+from tui_trainer.runs.files import read_json, whole_number, write_bytes, write_json
 from tui_trainer.runs.layout import RunLayout, checkpoint_step
 from tui_trainer.runs.status import RunStatus, State, read_status, write_status
 
 VERSION = 1
+MANIFEST = "manifest.json"
+"""The file of a checkpoint that names its other files with their sizes and digests."""
 
 
 @dataclass(frozen=True)
@@ -162,24 +164,58 @@ def find_checkpoint(layout: RunLayout, which: str = "latest") -> CheckpointInfo:
     """A checkpoint of a run: "latest", "best" or a step.
 
     Raises:
-        UsageError: the run has no such checkpoint; the message lists those it has.
+        UsageError: the run has no such checkpoint, or it is damaged; the message lists those it has.
+    """
+    if which == "latest":
+        return newest_checkpoint(layout)[0]
+    checkpoints = list_checkpoints(layout)
+    step = (read_json(layout.checkpoints / "best.json") or {}).get("step") if which == "best" else int(which)
+    found = next((checkpoint for checkpoint in checkpoints if checkpoint.step == step), None)
+    steps = ", ".join(str(checkpoint.step) for checkpoint in checkpoints)
+    if found is None:
+        missing = f"the run has no checkpoint {which!r}; it has {steps}" if steps else "the run has no checkpoint yet"
+        raise UsageError(missing, where=layout.id)
+    if (found.path / MANIFEST).exists() and (problem := checkpoint_problem(found.path)):
+        raise UsageError(f"checkpoint {step} is damaged: {problem}", where=layout.id, remedy=f"The run has {steps}.")
+    return found
+
+
+def newest_checkpoint(layout: RunLayout) -> tuple[CheckpointInfo, list[str]]:
+    """The newest checkpoint whose files are all there, and a line for each newer one that is passed over.
+
+    Where none has a manifest that says so, as in a run that another program wrote, the newest is taken as it is.
+
+    Raises:
+        UsageError: the run has no checkpoint.
     """
     checkpoints = list_checkpoints(layout)
-    if which == "best":
-        best = (read_json(layout.checkpoints / "best.json") or {}).get("step")
-        found = [checkpoint for checkpoint in checkpoints if checkpoint.step == best]
-    elif which == "latest":
-        found = checkpoints[-1:]
-    else:
-        found = [checkpoint for checkpoint in checkpoints if checkpoint.step == int(which)]
-    if found:
-        return found[0]
     if not checkpoints:
         raise UsageError(
             "the run has no checkpoint yet", where=layout.id, remedy="Wait for the first one, or save now."
         )
-    steps = ", ".join(str(checkpoint.step) for checkpoint in checkpoints)
-    raise UsageError(f"the run has no checkpoint {which!r}; it has {steps}", where=layout.id)
+    skipped: list[str] = []
+    for checkpoint in reversed(checkpoints):
+        problem = checkpoint_problem(checkpoint.path)
+        if not problem:
+            return checkpoint, skipped
+        skipped.append(f"checkpoint {checkpoint.step} is passed over: {problem}")
+    return checkpoints[-1], []
+
+
+def checkpoint_problem(path: Path) -> str:
+    """What is wrong with the files of a checkpoint by their sizes, without reading them; empty if nothing is."""
+    files = (read_json(path / MANIFEST) or {}).get("files")
+    if not isinstance(files, dict):
+        return "its manifest is missing or unreadable"
+    for name, entry in files.items():
+        expected = whole_number(entry.get("bytes")) if isinstance(entry, dict) else None
+        try:
+            size = (path / name).stat().st_size
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+        if size != expected:
+            return f"{name} has {size} bytes instead of {expected}"
+    return ""
 
 
 def run_size(layout: RunLayout) -> int:

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from tui_trainer.engine.trainer.checkpoint import link_latest
 from tui_trainer.engine.trainer.command_log import forget_after
-from tui_trainer.engine.trainer.manifest import NAME as MANIFEST
 from tui_trainer.engine.trainer.manifest import verify_checkpoint
 from tui_trainer.errors import RefusedError
 from tui_trainer.runs.checkpoint_state import CheckpointState
 from tui_trainer.runs.files import number, read_json, sync, write_json
 from tui_trainer.runs.layout import RunLayout
-from tui_trainer.runs.store import list_checkpoints
+from tui_trainer.runs.store import MANIFEST, list_checkpoints
 
 
 def go_back(layout: RunLayout, step: int) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import xxhash
 
 from tui_trainer.runs.files import read_json, sync, write_json
+from tui_trainer.runs.store import MANIFEST
 
-NAME = "manifest.json"
 VERSION = 1
 _CHUNK = 1 << 22
 
@@ -38,7 +38,7 @@ def write_manifest(directory: Path, step: int, **facts: Any) -> int:
         sync(path)
         files[path.relative_to(directory).as_posix()] = {"bytes": path.stat().st_size, "xxh3_128": digest(path)}
     document = {"version": VERSION, "step": step, "created": time.time(), **facts, "files": files}
-    write_json(directory / NAME, document, durable=True)
+    write_json(directory / MANIFEST, document, durable=True)
     return sum(int(file["bytes"]) for file in files.values())
 
 
@@ -58,10 +58,10 @@ def verify_checkpoint(directory: Path, *, deep: bool = True) -> list[str]:
         directory: the checkpoint.
         deep: compare digests too, not only sizes.
     """
-    manifest = read_json(directory / NAME)
+    manifest = read_json(directory / MANIFEST)
     files = manifest.get("files") if manifest else None
     if not isinstance(files, dict):
-        return [f"{NAME} is missing or unreadable"]
+        return [f"{MANIFEST} is missing or unreadable"]
     problems = []
     for name, entry in files.items():
         path = directory / name
@@ -74,5 +74,5 @@ def verify_checkpoint(directory: Path, *, deep: bool = True) -> list[str]:
         except OSError as error:
             problems.append(f"{name} cannot be read: {error.strerror}")
         except (KeyError, TypeError):
-            problems.append(f"{NAME} has no size and digest for {name}")
+            problems.append(f"{MANIFEST} has no size and digest for {name}")
     return problems

@@ -23,6 +23,7 @@ from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_utils import seed_worker
 from typing_extensions import override
 
+from tui_trainer.config.derive import resumed_max_steps
 from tui_trainer.engine.trainer.feed import Feed, Share, Stream
 from tui_trainer.engine.trainer.mailbox import Group
 from tui_trainer.errors import RefusedError
@@ -161,12 +162,16 @@ class ResumableTrainer(Trainer):
         if self._resumption is not None and self.feed is not None and left is not None:
             updates_left = math.ceil(left / args.gradient_accumulation_steps)
             step, epoch = self._resumption.state.step, self.feed.first_epoch
+            max_steps = resumed_max_steps(
+                args.max_steps,
+                args.num_train_epochs,
+                step=step,
+                epoch=epoch,
+                updates_left=updates_left,
+                updates_per_epoch=per_epoch,
+            )
             if args.max_steps > 0:
                 epochs = epoch + 1 + math.ceil(max(max_steps - step - updates_left, 0) / per_epoch)
-            elif step + updates_left != (epoch + 1) * per_epoch:
-                # batches were of another size: what is left of the epochs, in batches of today
-                later = math.ceil((args.num_train_epochs - epoch - 1) * per_epoch)
-                max_steps = step + max(updates_left + later, 0)
         num_examples, num_samples, total = others
         return epochs, per_epoch, num_examples, num_samples, total, in_epoch, max_steps
 
