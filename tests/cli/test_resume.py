@@ -12,7 +12,7 @@ from tui_trainer.config.resolve import Layer, Values, resolve
 from tui_trainer.config.toml import parse_document
 from tui_trainer.engine.trainer.manifest import write_manifest
 from tui_trainer.errors import ExitCode
-from tui_trainer.procs.machine import detect_gpus
+from tui_trainer.procs.hardware import detect_gpus
 from tui_trainer.runs.checkpoint_state import CheckpointState, DataPosition
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.resume_order import ResumeOrder

@@ -22,7 +22,7 @@ from tui_trainer.config.resuming import differences
 from tui_trainer.config.toml import dump_toml
 from tui_trainer.errors import MachineError, RefusedError, UsageError
 from tui_trainer.procs.facts import library_versions
-from tui_trainer.procs.machine import detect_gpus
+from tui_trainer.procs.hardware import detect_gpus
 from tui_trainer.procs.resume_plan import CheckpointFacts, ResumePlan, plan_resume, refusal_of
 from tui_trainer.procs.start import create_run, start_existing, write_launch
 from tui_trainer.redact import redact_arguments
