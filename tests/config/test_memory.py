@@ -208,3 +208,12 @@ def test_experts_cost_memory_and_not_activations() -> None:
     )
     assert sparse.num_parameters > dense.num_parameters
     assert _estimate(shape=sparse).activations == pytest.approx(_estimate(shape=dense).activations, rel=0.15)
+
+
+def test_short_rows_take_less_than_the_cutoff_allows() -> None:
+    config = _config({"data": {"max_length": 1024}})
+    whole = estimate_memory(config, SMOLLM2, 1)
+    assert estimate_memory(config, SMOLLM2, 1, longest=256).activations < whole.activations / 3
+    assert estimate_memory(config, SMOLLM2, 1, longest=4096) == whole
+    packed = _config({"data": {"max_length": 1024, "packing": True}})
+    assert estimate_memory(packed, SMOLLM2, 1, longest=256).logits == whole.logits

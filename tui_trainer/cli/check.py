@@ -99,8 +99,13 @@ def _check(config: RunConfig, report: Report) -> Findings:
     findings = Findings()
     shape = _attempt(findings, lambda: describe_model(config.model, report))
     findings.data = _attempt(findings, lambda: _look_at_data(config, report))
-    rows = findings.data["verdict"]["num_train_rows"] if findings.data else None
-    facts = replace(machine_facts(), num_train_rows=rows, model_shape=shape)
+    verdict = findings.data["verdict"] if findings.data else {}
+    facts = replace(
+        machine_facts(),
+        num_train_rows=verdict.get("num_train_rows"),
+        longest=verdict.get("longest"),
+        model_shape=shape,
+    )
     findings.problems += check_config(config, facts)
     _weigh(findings, config, facts, shape)
     return findings
@@ -143,7 +148,7 @@ def _weigh(findings: Findings, config: RunConfig, facts: Facts, shape: ModelShap
         return
     on_cpu = facts.is_without_gpu(config)
     available = facts.memory_bytes if on_cpu else min(facts.gpu_memory_bytes, default=None)
-    estimate = estimate_memory(config, shape, processes, on_cpu=on_cpu)
+    estimate = estimate_memory(config, shape, processes, on_cpu=on_cpu, longest=facts.longest)
     findings.memory = {**asdict(estimate), "on_cpu": on_cpu, "available": available}
     each = checkpoint_bytes(config, shape)
     kept = plan.num_kept_checkpoints

@@ -65,7 +65,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    config: RunConfig, shape: ModelShape, world_size: int, *, on_cpu: bool | None = None
+    config: RunConfig, shape: ModelShape, world_size: int, *, on_cpu: bool | None = None, longest: int | None = None
 ) -> MemoryEstimate:
     """The memory that one process of a run needs.
 
@@ -74,6 +74,7 @@ def estimate_memory(
         shape: the model's sizes.
         world_size: processes that train together.
         on_cpu: whether it computes on the CPU; by default what `training.use_cpu` says.
+        longest: tokens of the longest example, if it is known; by default `data.max_length`.
     """
     types = _Types.of(config, config.training.use_cpu if on_cpu is None else on_cpu)
     shards = _Shards.of(config.training, types, world_size)
@@ -82,7 +83,7 @@ def estimate_memory(
     once = round(trained * types.gradient * shards.gradients)
     buckets = once if world_size > 1 and not shards.is_sharded else 0
     optimizer = round(trained * _optimizer_bytes(config.training, types) * shards.optimizer)
-    num_tokens = config.training.per_device_train_batch_size * config.data.max_length
+    num_tokens = config.training.per_device_train_batch_size * _row_length(config, longest)
     activations = _activation_bytes(config, shape, types, num_tokens)
     logits = _NUM_LOGIT_COPIES * _FLOAT * num_tokens * shape.vocab_size
     kept = once if config.training.gradient_accumulation_steps > 1 else 0
@@ -97,6 +98,13 @@ def estimate_memory(
         overhead=overhead,
         total=weights + optimizer + buckets + max(passes, once) + overhead,
     )
+
+
+def _row_length(config: RunConfig, longest: int | None) -> int:
+    """Tokens of the longest row of a batch."""
+    if longest is None or config.data.packing or config.data.padding == "max_length":
+        return config.data.max_length
+    return min(longest, config.data.max_length)
 
 
 def checkpoint_bytes(config: RunConfig, shape: ModelShape) -> int:

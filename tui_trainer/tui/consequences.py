@@ -48,13 +48,14 @@ def consequences(config: RunConfig, dataset: DatasetState, reading: MachineReadi
         memory_bytes=reading.memory_available if reading else None,
         free_disk_bytes=reading.disk_free if reading else None,
         num_train_rows=rows,
+        longest=(dataset.verdict or {}).get("longest"),
         model_shape=shape,
     )
     on_cpu = facts.is_without_gpu(config)
     return Consequences(
         plan=plan,
         facts=facts,
-        memory=estimate_memory(config, shape, world_size, on_cpu=on_cpu) if shape else None,
+        memory=estimate_memory(config, shape, world_size, on_cpu=on_cpu, longest=facts.longest) if shape else None,
         checkpoint_bytes=checkpoint_bytes(config, shape) if shape else None,
         rate=_rate_curve(config, plan.max_steps or 1000),
     )

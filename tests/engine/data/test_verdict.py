@@ -46,6 +46,7 @@ def test_counts_rows_and_order(write_rows: Write) -> None:
     assert judged.num_tokens[3] == 0
     assert sorted(set(judged.num_tokens.tolist())) == [length for length, _ in verdict["lengths"]]
     assert judged.num_trained.sum() == verdict["num_trained_tokens"]
+    assert verdict["longest"] == min(judged.num_tokens.max(), session.config.data.max_length)
     assert "answer_cut" in judged.of_row(2)["problems"]
     assert judged.of_row(6) == {}
 

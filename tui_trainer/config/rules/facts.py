@@ -22,6 +22,7 @@ class Facts:
         memory_bytes: main memory that is free.
         free_disk_bytes: free space where runs are kept.
         num_train_rows: prepared rows to train on.
+        longest: tokens of the longest of them.
         model_shape: sizes of the model.
     """
 
@@ -32,6 +33,7 @@ class Facts:
     memory_bytes: int | None = None
     free_disk_bytes: int | None = None
     num_train_rows: int | None = None
+    longest: int | None = None
     model_shape: ModelShape | None = None
 
     def is_without_gpu(self, config: RunConfig) -> bool:

@@ -19,7 +19,7 @@ def memory(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     if facts.model_shape is None or config.launch.backend == "slurm":
         return
     on_cpu, processes = facts.is_without_gpu(config), num_processes(config, facts.num_gpus or 0)
-    estimate = estimate_memory(config, facts.model_shape, processes, on_cpu=on_cpu)
+    estimate = estimate_memory(config, facts.model_shape, processes, on_cpu=on_cpu, longest=facts.longest)
     here = max(1, processes // config.launch.num_machines)
     needed = estimate.total * here if on_cpu else estimate.total
     free = facts.memory_bytes if on_cpu else min(facts.gpu_memory_bytes, default=None)

@@ -40,6 +40,7 @@ class Tally:
         self.num_usable = 0
         self._num_tokens = 0
         self._num_trained = 0
+        self._longest = 0
         self._num_lost = 0
 
     def add(self, examples: Iterable[Example]) -> None:
@@ -56,6 +57,7 @@ class Tally:
                     self._last_usable = example.row
                 self._num_tokens += example.num_tokens
                 self._num_trained += example.num_trained
+                self._longest = max(self._longest, example.num_tokens)
                 self._hashes.append(xxhash.xxh3_64_intdigest(array("I", example.input_ids).tobytes()))
                 self._hashed_rows.append(example.row)
             for problem in example.problems:
@@ -82,6 +84,7 @@ class Tally:
             "num_usable": self.num_usable,
             "num_tokens": self._num_tokens,
             "num_trained_tokens": self._num_trained,
+            "longest": self._longest,
             "blocks_launch": bool(reason),
             "reason": reason,
             "problems": problems,
