@@ -39,7 +39,8 @@ async def test_help_lists_the_keys_of_the_screen(make_app: MakeApp) -> None:
         await pilot.press("question_mark")
         await wait_until(pilot, lambda: isinstance(app.screen, HelpScreen))
         text = "\n".join(str(static.render()) for static in app.screen.query(Static))
-        assert "Stop the run: save first, or at once" in text
+        assert "The stop ladder: save first, end, kill" in text
+        assert "Page Left" not in text
         await pilot.press("escape")
         await wait_until(pilot, lambda: not isinstance(app.screen, HelpScreen))
 

@@ -41,7 +41,7 @@ class HelpScreen(ModalScreen[None]):
         self._shown = bindings
 
     def compose(self) -> ComposeResult:
-        """The purpose, then the keys, those of the focused pane first."""
+        """The purpose, then the keys, those of the focused pane first; what Textual binds by itself is left out."""
         with VerticalScroll() as sheet:
             sheet.border_title = "Help"
             sheet.border_subtitle = "esc closes"
@@ -52,7 +52,7 @@ class HelpScreen(ModalScreen[None]):
         seen = set()
         for active in self._shown:
             binding = active.binding
-            if not active.enabled or not binding.description or binding.system or binding.action in seen:
+            if not active.enabled or not binding.id or binding.action in seen:
                 continue
             seen.add(binding.action)
             key = self.app.get_key_display(binding)
