@@ -74,13 +74,13 @@ def _load(model: str, adapter: str | None, device: str, dtype: str) -> ChatSessi
     warnings.filterwarnings("ignore", category=FutureWarning)
     wait_asleep()
     with talk().status("loading the libraries") as status:
-        from tui_trainer.engine.chat.session import ChatSession
+        from tui_trainer.engine.chat.opening import Wanted, open_session
 
         def report(task: str, done: int | None, total: int | None) -> None:
             share = f" {100 * done // total} %" if done is not None and total else ""
             status.update(safe_line(task) + share)
 
-        return ChatSession.load(model, adapter=adapter, device=device, dtype=dtype, report=report)
+        return open_session(Wanted(model, adapter, device, dtype), report=report)
 
 
 def _ask_all(session: ChatSession, questions: Sequence[Question], *, as_json: bool) -> int:

@@ -321,7 +321,7 @@ def test_what_was_loaded_is_described(tiny_folder: Path) -> None:
     [
         ("tpu", "auto", UsageError),
         ("cuda:99", "auto", MachineError),
-        ("cpu", "int8", UsageError),
+        ("cpu", "int4", UsageError),
         ("cpu", "x", UsageError),
     ],
 )

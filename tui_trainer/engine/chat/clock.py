@@ -18,6 +18,10 @@ class Clock:
         self._last = started
         self.num_tokens = 0
 
+    def restart(self) -> None:
+        """The question's turn has come only now."""
+        self._started = self._last = time.perf_counter()
+
     def tick(self) -> None:
         """A token has come."""
         self._last = time.perf_counter()

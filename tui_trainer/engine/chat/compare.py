@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import Any
 
 from tui_trainer.engine.chat.question import Question
-from tui_trainer.engine.chat.session import ChatSession
+from tui_trainer.engine.chat.session import Asked, ChatSession
+from tui_trainer.engine.generate.candidates import TokenStep
+from tui_trainer.engine.generate.engine import Generation
+from tui_trainer.engine.generate.side_by_side import can_go_together, together
 
 _KINDS = {"equal": "same", "replace": "changed", "delete": "only_a", "insert": "only_b"}
 
@@ -28,24 +32,38 @@ def compare(
         WorkbenchError: as `ChatSession.answer`.
     """
     started = time.perf_counter()
-    documents: dict[str, dict[str, Any]] = {}
-    for slot, session in (("a", a), ("b", b)):
-        asked = question if slot == "a" else _with_seed(question, documents["a"]["seed"])
-        answer = session.answer(asked, is_cancelled)
-        while True:
-            try:
-                yield next(answer) | {"slot": slot}
-            except StopIteration as end:
-                documents[slot] = end.value
-                break
+    asked_a = a.ask(question, is_cancelled)
+    asked_b = b.ask(_with_seed(question, asked_a.generation), is_cancelled)
+    in_one_batch = can_go_together([asked_a.generation, asked_b.generation])
+    steps = _together(a, asked_a, asked_b) if in_one_batch else _in_turn(a, asked_a, b, asked_b)
+    sides = (("a", a, asked_a), ("b", b, asked_b))
+    for number, step in steps:
+        slot, session, asked = sides[number]
+        asked.clock.tick()
+        yield session.documents.item(step) | {"slot": slot}
+    documents = {slot: session.document(asked) for slot, session, asked in sides}
     first_ids = [documents[slot]["candidates"][0]["ids"] for slot in ("a", "b")]
     return {
         **documents,
         "same_prompt": documents["a"]["prompt_ids"] == documents["b"]["prompt_ids"],
-        "in_one_batch": False,
+        "in_one_batch": in_one_batch,
         "seconds": time.perf_counter() - started,
         "diff": token_diff(*first_ids),
     }
+
+
+def _together(a: ChatSession, asked_a: Asked, asked_b: Asked) -> Iterator[tuple[int, TokenStep]]:
+    num_rows = 2 * a.num_rows(asked_a.question)
+    with a.guarded(len(asked_a.prompt.ids), num_rows):
+        yield from together([asked_a.generation, asked_b.generation])
+
+
+def _in_turn(a: ChatSession, asked_a: Asked, b: ChatSession, asked_b: Asked) -> Iterator[tuple[int, TokenStep]]:
+    for number, (session, asked) in enumerate(((a, asked_a), (b, asked_b))):
+        with session.guarded(len(asked.prompt.ids), session.num_rows(asked.question)):
+            if number:
+                asked.clock.restart()
+            yield from ((number, step) for step in asked.generation)
 
 
 def token_diff(a: Sequence[int], b: Sequence[int]) -> list[dict[str, Any]]:
@@ -61,8 +79,8 @@ def token_diff(a: Sequence[int], b: Sequence[int]) -> list[dict[str, Any]]:
     ]
 
 
-def _with_seed(question: Question, seed: int | None) -> Question:
+def _with_seed(question: Question, first: Generation) -> Question:
     """The question with the seed that was drawn for the first model, so that both draw the same numbers."""
-    if seed is None or "seed" in question.params:
+    if "seed" in question.params or not first.uses_seed:
         return question
-    return Question(**{**vars(question), "params": {**question.params, "seed": seed}})
+    return replace(question, params={**question.params, "seed": first.seed})

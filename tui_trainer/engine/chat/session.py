@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from tui_trainer.config.sampling import SamplingParams
@@ -17,15 +18,37 @@ from tui_trainer.engine.chat.memory import MemoryGuard
 from tui_trainer.engine.chat.prompt import Prompt, Prompter, habits_of
 from tui_trainer.engine.chat.question import Question
 from tui_trainer.engine.generate.engine import Engine, Generation
-from tui_trainer.engine.generate.forward.choose import choose_forward
+from tui_trainer.engine.generate.forward.choose import Choice, choose_forward
 from tui_trainer.engine.generate.knobs import YOURS, ResolvedKnobs, model_defaults, resolve_knobs, sampling_knobs
 from tui_trainer.engine.models.int8 import INT8
-from tui_trainer.engine.models.load import LoadedModel, load_model_for_chat
+from tui_trainer.engine.models.load import LoadedModel
+from tui_trainer.engine.models.stamp import stamp_of
 from tui_trainer.engine.models.stop_tokens import end_of_turn_id
-from tui_trainer.engine.report import Report, ignore_report
+from tui_trainer.engine.models.weights import ADAPTER_WEIGHTS, count_parameters
 from tui_trainer.errors import ConfigurationError
 
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question on its way to its answer.
+
+    Attributes:
+        question: what was asked.
+        knobs: the knobs that count.
+        prompt: what the model is given.
+        generation: the answers as they grow.
+        clock: counts tokens.
+        is_cancelled: whether nobody waits any more.
+    """
+
+    question: Question
+    knobs: ResolvedKnobs
+    prompt: Prompt
+    generation: Generation
+    clock: Clock
+    is_cancelled: Callable[[], bool]
 
 
 class ChatSession:
@@ -35,6 +58,8 @@ class ChatSession:
         name: what the user called the model.
         loaded: the model.
         decode: which forward pass (`choose_forward`).
+        choice: the forward pass, if it was chosen already.
+        adapter: the adapter that its tokens go through, where the model has several.
 
     Attributes:
         layers: the knobs below the user's, as `resolve_knobs` takes them: the model's, the run's.
@@ -42,43 +67,54 @@ class ChatSession:
 
     kind = "local"
 
-    def __init__(self, name: str, loaded: LoadedModel, *, decode: str = "auto") -> None:
+    def __init__(
+        self,
+        name: str,
+        loaded: LoadedModel,
+        *,
+        decode: str = "auto",
+        choice: Choice | None = None,
+        adapter: str = "",
+    ) -> None:
         self.name = name
-        self.loaded = loaded
+        self.decode = decode
         habits = habits_of(loaded.source.run)
         self.prompter = Prompter(loaded.tokenizer, habits, name)
         if self.prompter.template is not None:
             loaded.tokenizer.chat_template = self.prompter.template.text
         closing = end_of_turn_id(loaded.tokenizer)
         self._stop = tuple(dict.fromkeys([*loaded.stop_token_ids, *([closing] if closing is not None else [])]))
-        self._choice = choose_forward(loaded.model, decode)
-        self.engine = Engine(
-            loaded.model, loaded.tokenizer, self._stop, loaded.context_length, forward=self._choice.forward
-        )
+        self.use(loaded, choice or choose_forward(loaded.model, decode), adapter)
         self.documents = Documents(loaded.tokenizer)
-        self._memory = MemoryGuard(loaded.model, loaded.device, loaded.dtype, self.engine.forget)
         base: Any = loaded.model
         self.layers = [("model", model_defaults(getattr(base, "generation_config", None)))]
         self._note = self._add_run_layer(_changed(habits.sampling))
 
-    @classmethod
-    def load(
-        cls,
-        model: str,
-        *,
-        adapter: str | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
-        decode: str = "auto",
-        report: Report = ignore_report,
-    ) -> ChatSession:
-        """Load a model and make it ready to answer.
+    def use(self, loaded: LoadedModel, choice: Choice, adapter: str) -> None:
+        """Answer with a model from now on; what was kept of the conversation is dropped."""
+        self.loaded = loaded
+        self._choice = choice
+        self.engine = Engine(
+            loaded.model,
+            loaded.tokenizer,
+            self._stop,
+            loaded.context_length,
+            forward=choice.forward,
+            adapter=adapter,
+        )
+        self._memory = MemoryGuard(loaded.model, loaded.device, loaded.dtype, self.engine.forget)
+        self.stamp = stamp_of(loaded.source)
 
-        Raises:
-            WorkbenchError: as `load_model_for_chat`.
-        """
-        loaded = load_model_for_chat(model, adapter=adapter, device=device, dtype=dtype, report=report)
-        return cls(model, loaded, decode=decode)
+    @property
+    def adapter(self) -> str:
+        """The adapter its tokens go through; empty where the model has no choice."""
+        return self.engine.runner.adapter
+
+    @property
+    def num_base_parameters(self) -> int:
+        """Parameters of the model without its adapter."""
+        adapter = self.loaded.source.adapter
+        return self.loaded.num_parameters - (count_parameters([adapter / ADAPTER_WEIGHTS]) if adapter else 0)
 
     def _add_run_layer(self, sampling: dict[str, Any]) -> str:
         """Take over the run's knobs, unless they contradict what the model sets; returns a remark if so."""
@@ -101,6 +137,7 @@ class ChatSession:
             "adapter": str(source.adapter) if source.adapter else None,
             "run": source.run.id if source.run else None,
             "step": source.step,
+            "stamp": self.stamp,
             "num_parameters": loaded.num_parameters,
             "device": str(loaded.device),
             "dtype": INT8 if loaded.is_int8 else str(loaded.dtype).removeprefix("torch."),
@@ -145,24 +182,34 @@ class ChatSession:
         Raises:
             WorkbenchError: for a question that cannot be answered. The session can be asked again.
         """
+        asked = self.ask(question, is_cancelled)
+        with self.guarded(len(asked.prompt.ids), _num_rows(asked.knobs.params)):
+            for step in asked.generation:
+                asked.clock.tick()
+                yield self.documents.item(step)
+            return self.document(asked)
+
+    def ask(self, question: Question, is_cancelled: Callable[[], bool] = lambda: False) -> Asked:
+        """Make a question ready to be answered.
+
+        Raises:
+            WorkbenchError: for a question that cannot be answered.
+        """
         clock = Clock(time.perf_counter())
         knobs = self.resolve(question.params)
         prompt = self.prompter.prompt_for(question)
         continues = not prompt.is_templated or prompt.num_prefilled > 0
         generation = self.engine.stream(prompt.ids, knobs.params, is_cancelled=is_cancelled, continues_text=continues)
-        with self.guarded(len(prompt.ids), _num_rows(knobs.params)):
-            for step in generation:
-                clock.tick()
-                yield self.documents.item(step)
-            document = self._document(question, prompt, knobs, generation, clock)
-            if knobs.params.prompt_logprobs is not None and not is_cancelled():
-                scored = self.engine.prompt_logprobs(prompt.ids, knobs.params.prompt_logprobs)
-                document["prompt_logprobs"] = [token and self.documents.logprob(token) for token in scored]
-        return document
+        return Asked(question, knobs, prompt, generation, clock, is_cancelled)
 
-    def _document(
-        self, question: Question, prompt: Prompt, knobs: ResolvedKnobs, generation: Generation, clock: Clock
-    ) -> dict[str, Any]:
+    def document(self, asked: Asked) -> dict[str, Any]:
+        """The document of `chat --json` for a question that has been answered."""
+        question, knobs, prompt = asked.question, asked.knobs, asked.prompt
+        generation, clock = asked.generation, asked.clock
+        scored = None
+        if knobs.params.prompt_logprobs is not None and not asked.is_cancelled():
+            tokens = self.engine.prompt_logprobs(prompt.ids, knobs.params.prompt_logprobs)
+            scored = [token and self.documents.logprob(token) for token in tokens]
         return {
             "version": VERSION,
             "prompt": question.text,
@@ -171,7 +218,7 @@ class ChatSession:
             "candidates": [
                 self.documents.candidate(candidate, knobs.params, prompt) for candidate in generation.candidates
             ],
-            "prompt_logprobs": None,
+            "prompt_logprobs": scored,
             "usage": {
                 "prompt_tokens": len(prompt.ids),
                 "completion_tokens": clock.num_tokens,
@@ -187,6 +234,7 @@ class ChatSession:
             "rendered": prompt.text,
             "template": self.prompter.describe(question.template_kwargs) if prompt.is_templated else None,
             "model": {"name": self.name, "step": self.loaded.source.step, "device": str(self.loaded.device)},
+            "stamp": self.stamp,
         }
 
 

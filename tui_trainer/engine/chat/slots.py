@@ -47,6 +47,10 @@ class Slots:
             raise UsageError(what, remedy="Choose one first.")
         return session
 
+    def other(self, slot: str) -> ChatSession | None:
+        """The session in the other slot, None if it is empty."""
+        return next((session for name, session in self._sessions.items() if name != slot), None)
+
     def local(self, slot: Any) -> ChatSession:
         """The session in a slot, whose model is in this process.
 
@@ -71,7 +75,11 @@ class Slots:
     def drop(self, slot: str | None) -> None:
         """Empty a slot, or all, and give the memory back."""
         for name in NAMES if slot is None else (slot,):
-            self._sessions.pop(name, None)
+            session, other = self._sessions.pop(name, None), self.other(name)
+            if session is not None and other is not None:
+                from tui_trainer.engine.chat.sharing import part
+
+                part(other, session)
         gc.collect()
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available():
@@ -79,4 +87,6 @@ class Slots:
 
     def describe(self, slot: str) -> dict[str, Any]:
         """What is in a slot, as a JSON object."""
-        return self.loaded(slot).describe() | {"slot": slot}
+        session, other = self.loaded(slot), self.other(slot)
+        shares = other is not None and session.loaded.model is other.loaded.model
+        return session.describe() | {"slot": slot, "shares_weights": shares}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -168,6 +169,21 @@ class Engine:
         return min(params.max_tokens or room, room)
 
 
+@dataclass(frozen=True)
+class Advance:
+    """One more token of each answer.
+
+    Attributes:
+        steps: the tokens.
+        going: which of these answers go on.
+        chosen: the tokens of those, [going].
+    """
+
+    steps: list[TokenStep]
+    going: list[int]
+    chosen: Tensor
+
+
 class Generation:
     """The answers to one prompt as they grow: iterate for the steps, then read `candidates`.
 
@@ -175,6 +191,9 @@ class Generation:
         max_tokens: how long an answer can get.
         seed: with which row 0 draws.
         num_reused: tokens of the prompt that did not have to be run, known after the first step.
+        engine: whose model answers.
+        prompt_ids: the prompt.
+        params: the knobs.
     """
 
     def __init__(
@@ -190,37 +209,38 @@ class Generation:
         drawn = seed if seed is not None else secrets.randbits(31)
         self.seed = params.seed if params.seed is not None else drawn
         self.num_reused = 0
-        self._engine = engine
-        self._prompt = prompt_ids
-        self._params = params
+        self.engine = engine
+        self.prompt_ids = prompt_ids
+        self.params = params
         self._is_cancelled = is_cancelled
         self._context = prompt_ids[-8:] if continues_text else []
         self._stop = engine.stop_for(params)
         self._all = [Candidate(index) for index in range(params.best_of or params.n)]
+        self._alive: list[int] = []
 
     @property
     def uses_seed(self) -> bool:
         """Whether the answers depend on the seed."""
-        return not self._params.use_beam_search and not is_greedy(self._params)
+        return not self.params.use_beam_search and not is_greedy(self.params)
 
     @property
     def candidates(self) -> list[Candidate]:
         """The answers as far as they have come: the `n` most probable ones, best first, if there are more than `n`."""
-        if len(self._all) <= self._params.n:
+        if len(self._all) <= self.params.n:
             return self._all
         best = sorted(self._all, key=lambda candidate: -candidate.cumulative_logprob)
-        return best[: self._params.n]
+        return best[: self.params.n]
 
     def __iter__(self) -> Iterator[TokenStep]:
-        return self._beams() if self._params.use_beam_search else self._tokens()
+        return self._beams() if self.params.use_beam_search else self._tokens()
 
     def _beams(self) -> Iterator[TokenStep]:
         """Beam search knows its answers only at the end; then their tokens come all at once."""
         self._all = beam_search(
-            self._engine.runner,
-            self._engine.tokenizer,
-            self._prompt,
-            self._params,
+            self.engine.runner,
+            self.engine.tokenizer,
+            self.prompt_ids,
+            self.params,
             stop_token_ids=self._stop,
             max_tokens=self.max_tokens,
             is_cancelled=self._is_cancelled,
@@ -238,49 +258,69 @@ class Generation:
 
     def _tokens(self) -> Iterator[TokenStep]:
         try:
-            logits, rows, self.num_reused = self._engine.runner.prefill(self._prompt, self._check)
+            logits, rows = self.start()
         except CancelledError:
             return
-        if len(self._all) > 1:
-            rows = rows.repeated(len(self._all))
-            logits = logits.repeat(len(self._all), 1)
-        sampler = Sampler(self._params, self._prompt, self._stop, self.seed, len(self._all), self._engine.runner.device)
-        texts = [self._detokenizer() for _ in self._all]
-        alive = list(range(len(self._all)))
         try:
-            yield from self._loop(logits, rows, sampler, texts, alive)
+            while True:
+                advance = self.advance(logits)
+                yield from advance.steps
+                if not self.is_going:
+                    return
+                if len(advance.going) < len(advance.steps):
+                    rows.keep(advance.going)
+                logits = rows.step(advance.chosen)
         finally:
-            for index in alive:
-                self._all[index].text += texts[index].finish()
+            self.close()
 
-    def _loop(
-        self, logits: Tensor, rows: Rows, sampler: Sampler, texts: list[Detokenizer], alive: list[int]
-    ) -> Iterator[TokenStep]:
-        """Choose, tell, run, until every answer has ended; `alive` is kept to the candidates that have not."""
-        while True:
-            with self._engine.runner.without_gradients():
-                chosen = sampler.choose(logits)
-                tokens = logprobs_of(logits, chosen, self._params.logprobs)
-            steps = [
-                self._take(self._all[index], token, texts[index]) for index, token in zip(alive, tokens, strict=True)
-            ]
-            going = [row for row, step in enumerate(steps) if step.finish_reason is None]
-            alive[:] = [alive[row] for row in going]
-            yield from steps
-            if not alive or self._is_cancelled():
-                return
-            if len(going) < len(steps):
-                chosen = chosen[going]
-                sampler.keep(going)
-                rows.keep(going)
-            logits = rows.step(chosen)
+    def start(self) -> tuple[Tensor, Rows]:
+        """Run the prompt: the logits after it for each answer [answers, vocabulary], and the rows to go on with.
+
+        Raises:
+            CancelledError: it was cancelled on the way.
+        """
+        runner, count = self.engine.runner, len(self._all)
+        logits, rows, self.num_reused = runner.prefill(self.prompt_ids, self._check)
+        if count > 1:
+            rows, logits = rows.repeated(count), logits.repeat(count, 1)
+        self._sampler = Sampler(self.params, self.prompt_ids, self._stop, self.seed, count, runner.device)
+        self._texts = [self._detokenizer() for _ in self._all]
+        self._alive = list(range(count))
+        return logits, rows
+
+    @property
+    def is_going(self) -> bool:
+        """Whether an answer has not ended yet, and nobody cancelled."""
+        return bool(self._alive) and not self._is_cancelled()
+
+    def advance(self, logits: Tensor) -> Advance:
+        """Choose the next token of each answer that has not ended; `logits` are theirs, [answers, vocabulary]."""
+        with self.engine.runner.without_gradients():
+            chosen = self._sampler.choose(logits)
+            tokens = logprobs_of(logits, chosen, self.params.logprobs)
+        steps = [
+            self._take(self._all[index], token, self._texts[index])
+            for index, token in zip(self._alive, tokens, strict=True)
+        ]
+        going = [row for row, step in enumerate(steps) if step.finish_reason is None]
+        if len(going) < len(steps):
+            self._alive = [self._alive[row] for row in going]
+            self._sampler.keep(going)
+            chosen = chosen[going]
+        return Advance(steps, going, chosen)
+
+    def close(self) -> None:
+        """Show what was held back of answers that did not come to their end."""
+        for index in self._alive:
+            self._all[index].text += self._texts[index].finish()
+        self._alive = []
 
     def _take(self, candidate: Candidate, token: TokenLogprob, text: Detokenizer) -> TokenStep:
         """Add a token to a candidate and see whether it ends there."""
         candidate.tokens.append(token)
         is_stop = token.id in self._stop
-        is_shown = not is_stop or not self._params.skip_special_tokens
-        can_stop = len(candidate.tokens) > self._params.min_tokens
+        is_shown = not is_stop or not self.params.skip_special_tokens
+        can_stop = len(candidate.tokens) > self.params.min_tokens
         shown = text.push(token.id, can_stop=can_stop) if is_shown else ""
         reason: FinishReason | None = None
         if is_stop:
@@ -301,8 +341,8 @@ class Generation:
 
     def _detokenizer(self) -> Detokenizer:
         return Detokenizer(
-            self._engine.tokenizer,
-            skip_special_tokens=self._params.skip_special_tokens,
-            stop=self._params.stop,
+            self.engine.tokenizer,
+            skip_special_tokens=self.params.skip_special_tokens,
+            stop=self.params.stop,
             context=self._context,
         )

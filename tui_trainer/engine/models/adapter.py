@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from tui_trainer.engine.models.randomness import seeded
 from tui_trainer.engine.models.weights import ADAPTER_WEIGHTS
 from tui_trainer.errors import ConfigurationError, DataError, Problem
 
+LOADED_ADAPTER = "default"
+"""The name PEFT gives the adapter that a model is loaded with."""
 WITHOUT_ADAPTER = "__base__"
 """The name under which rows go through a model without any of its adapters (PEFT's word)."""
 
@@ -84,8 +86,39 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, is_trainable: bool = F
     Raises:
         DataError: the adapter belongs to another model, or its file is broken or incomplete.
     """
+    return _loaded(
+        folder,
+        lambda: PeftModel.from_pretrained(model, folder, is_trainable=is_trainable, local_files_only=True),
+        LOADED_ADAPTER,
+    )
+
+
+def add_adapter(model: Any, folder: Path, name: str) -> PeftModel:
+    """A model with one more adapter on it, beside those it may have; what goes through it is said for each row.
+
+    Args:
+        model: the model, or a PEFT model around one.
+        folder: holds the adapter.
+        name: what it is called from now on.
+
+    Raises:
+        DataError: as `load_adapter`.
+    """
+
+    def load() -> PeftModel:
+        if not isinstance(model, PeftModel):
+            return PeftModel.from_pretrained(model, folder, adapter_name=name, local_files_only=True)
+        model.load_adapter(str(folder), adapter_name=name, local_files_only=True)
+        return model
+
+    adapted = _loaded(folder, load, name)
+    adapted.eval().requires_grad_(False)
+    return adapted
+
+
+def _loaded(folder: Path, load: Callable[[], PeftModel], name: str) -> PeftModel:
     try:
-        adapted = PeftModel.from_pretrained(model, folder, is_trainable=is_trainable, local_files_only=True)
+        adapted = load()
         with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
             saved = set(file.keys())
     except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
@@ -94,12 +127,12 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, is_trainable: bool = F
             where=str(folder),
             remedy=f"It has to be loaded on the model it was trained on, see {ADAPTER_CONFIG}.",
         ) from None
-    wanted = set(get_peft_model_state_dict(adapted))
+    wanted = set(get_peft_model_state_dict(adapted, adapter_name=name))
     if wanted != saved:
-        name = min(wanted ^ saved)
+        first = min(wanted ^ saved)
         raise DataError(
             f"the adapter's weights do not fit: {len(wanted - saved)} are missing and {len(saved - wanted)} have no "
-            f"place, {name} the first",
+            f"place, {first} the first",
             where=str(folder / ADAPTER_WEIGHTS),
             remedy="Save the adapter again, or load it on the model it was trained on.",
         )

@@ -234,17 +234,39 @@ def load_model_for_chat(
     Raises:
         WorkbenchError: as `locate_model`; DataError for weights that do not fit, MachineError for memory.
     """
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    source = locate_for_chat(reference, adapter, trust_remote_code=trust_remote_code, report=report)
+    return load_located(source, device=device, dtype=dtype, trust_remote_code=trust_remote_code, report=report)
+
+
+def locate_for_chat(
+    reference: str, adapter: str | None = None, *, trust_remote_code: bool = False, report: Report = ignore_report
+) -> ModelSource:
+    """Where a model to talk to lies, with an adapter put on it if one is named.
+
+    Raises:
+        WorkbenchError: as `locate_model`; a UsageError if the adapter is a whole model.
+    """
     source = locate_model(reference, with_code=trust_remote_code, report=report)
-    if adapter is not None:
-        source = _put_on(source, adapter, report)
+    return source if adapter is None else _put_on(source, adapter, report)
+
+
+def load_located(
+    source: ModelSource,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    report: Report = ignore_report,
+) -> LoadedModel:
+    """`load_model_for_chat` for a model that has been found."""
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     config = read_config(source.path, trust_remote_code=trust_remote_code, report=report)
     tokenizer = tokenizer_from(source.tokenizer_path, trust_remote_code=trust_remote_code)
     files = weight_files(source.path) + ([source.adapter / ADAPTER_WEIGHTS] if source.adapter else [])
     num_parameters = count_parameters(files)
     is_int8 = dtype == INT8
     placement = place_for_chat(num_parameters, config, *(_int8_place(device) if is_int8 else (device, dtype)))
-    report(f"loading {reference} on {placement.device} ({placement.reason})", None, None)
+    report(f"loading {source.reference} on {placement.device} ({placement.reason})", None, None)
     model = _load_for_chat(source, config, placement, trust_remote_code)
     if is_int8:
         report("rounding the weights to 8 bits", None, None)

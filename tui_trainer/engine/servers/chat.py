@@ -59,9 +59,10 @@ class ChatServer:
 
         def task(report: Report) -> ChatSession:
             report("loading the libraries", None, None)
-            from tui_trainer.engine.chat.session import ChatSession
+            from tui_trainer.engine.chat.opening import Wanted, open_session
 
-            return ChatSession.load(str(params.get("model") or ""), report=report, **settings)
+            wanted = Wanted(str(params.get("model") or ""), **settings)
+            return open_session(wanted, self._slots.other(slot), report)
 
         with self._alone(cancellation):
             self._slots.drop(slot)

@@ -9,6 +9,7 @@ are written into tensors that are there from the start, and one attention call s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,16 +28,41 @@ _ROPES = ("default", "linear", "llama3", "yarn")
 _FIRST_POSITIONS = 512
 
 
+class _Norm:
+    """A root-mean-square norm over the last dimension.
+
+    In float32 it is computed from the length of the vector, in four calls instead of the library's seven: dividing by
+    the root of the mean square is dividing by the length and multiplying by the root of the dimension.
+    """
+
+    def __init__(self, module: Any, eps: float) -> None:
+        self._weight: Tensor = module.weight.detach()
+        self._eps = eps
+        self._is_exact = self._weight.dtype == torch.float32
+        self.refresh()
+
+    def refresh(self) -> None:
+        size = self._weight.shape[0]
+        self._scaled = self._weight * math.sqrt(size)
+        self._floor = torch.tensor(math.sqrt(size * self._eps), device=self._weight.device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self._is_exact:
+            return functional.rms_norm(x, self._weight.shape, self._weight, self._eps)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return (x * self._scaled).div_(torch.hypot(length, self._floor))
+
+
 class _Layer:
     """The weights of a layer."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, eps: float) -> None:
         attention, mlp = layer.self_attn, layer.mlp
-        self.input_norm: Tensor = layer.input_layernorm.weight.detach()
+        self.input_norm = _Norm(layer.input_layernorm, eps)
         self.qkv = Projection([attention.q_proj, attention.k_proj, attention.v_proj])
         self.head_norms = [attention.q_norm.weight, attention.k_norm.weight] if hasattr(attention, "q_norm") else None
         self.out = Projection([attention.o_proj])
-        self.post_norm: Tensor = layer.post_attention_layernorm.weight.detach()
+        self.post_norm = _Norm(layer.post_attention_layernorm, eps)
         self.gate_up = Projection([mlp.gate_proj, mlp.up_proj])
         self.down = Projection([mlp.down_proj])
 
@@ -66,10 +92,10 @@ class FusedForward:
         _check(base, model)
         self.device: torch.device = model.device
         self._embedding: Tensor = base.model.embed_tokens.weight
-        self._layers = [_Layer(layer) for layer in base.model.layers]
-        self._norm: Tensor = base.model.norm.weight.detach()
-        self._head = Projection([base.lm_head])
         self._eps: float = config.rms_norm_eps
+        self._layers = [_Layer(layer, self._eps) for layer in base.model.layers]
+        self._norm = _Norm(base.model.norm, self._eps)
+        self._head = Projection([base.lm_head])
         attention = base.model.layers[0].self_attn
         self._head_dim: int = attention.head_dim
         self._scale: float = attention.scaling
@@ -110,6 +136,8 @@ class FusedForward:
         _check_adapters(self.model)
         for projection in (self._head, *(each for layer in self._layers for each in layer.projections)):
             projection.refresh()
+        for norm in (self._norm, *(each for layer in self._layers for each in (layer.input_norm, layer.post_norm))):
+            norm.refresh()
         self._head_scales = [self._joined_head_norm(layer) for layer in self._layers]
 
     def _groups(self, adapters: Adapters, rows: int, length: int) -> list[Group]:
@@ -124,7 +152,7 @@ class FusedForward:
         return [group for group in groups if group.adapter != WITHOUT_ADAPTER]
 
     def _logits(self, hidden: Tensor, groups: Sequence[Group]) -> Tensor:
-        return self._head(self._normed(hidden, self._norm), groups).float()
+        return self._head(self._norm(hidden), groups).float()
 
     def _hidden(self, input_ids: Tensor, cache: StaticKeyValues, groups: Sequence[Group]) -> Tensor:
         """The hidden state of each token behind the last layer, [rows * length, hidden]; keys and values are kept."""
@@ -137,22 +165,19 @@ class FusedForward:
         mask = None if length == 1 or start == 0 else self._mask(length, end)
         hidden = functional.embedding(input_ids.reshape(-1), self._embedding)
         for place, layer in enumerate(self._layers):
-            qkv = layer.qkv(self._normed(hidden, layer.input_norm), groups)
+            qkv = layer.qkv(layer.input_norm(hidden), groups)
             heads = self._rotated(qkv, place, cos, sin)
             attended = self._attended(heads, cache.layers[place], rows, start, end, mask)
             hidden = hidden + layer.out(attended, groups)
-            gate, up = layer.gate_up(self._normed(hidden, layer.post_norm), groups).chunk(2, -1)
+            gate, up = layer.gate_up(layer.post_norm(hidden), groups).chunk(2, -1)
             hidden = hidden + layer.down(functional.silu(gate).mul_(up), groups)
         cache.length = end
         return hidden
 
-    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
-        return functional.rms_norm(x, weight.shape, weight, self._eps)
-
     def _rotated(self, qkv: Tensor, place: int, cos: Tensor, sin: Tensor) -> Tensor:
         """The heads of queries, keys and values [tokens, heads, head_dim], the first two turned by their position."""
         heads = qkv.view(qkv.shape[0], -1, self._head_dim)
-        turning = heads[:, : self._num_heads + self._num_kv]
+        turning = heads.narrow(1, 0, self._num_heads + self._num_kv)
         scale = self._head_scales[place]
         if scale is not None:
             turning.copy_(functional.rms_norm(turning, (self._head_dim,), None, self._eps).mul_(scale))
@@ -163,14 +188,14 @@ class FusedForward:
     def _attended(self, heads: Tensor, layer: Tensor, rows: int, start: int, end: int, mask: Tensor | None) -> Tensor:
         """Write keys and values, and let the queries look at all there are; [tokens, heads * head_dim]."""
         length = end - start
-        new = heads[:, self._num_heads :].view(rows, length, 2, self._num_kv, self._head_dim)
-        keys, values = layer[:, :, :, :end].unbind(1)
-        queries = heads[:, : self._num_heads]
+        queries, new = torch.split_with_sizes(heads, (self._num_heads, 2 * self._num_kv), 1)
+        keys, values = layer.narrow(3, 0, end).unbind(1)
         if length == 1:
-            layer[:, :, :, start] = new[:, 0]
+            layer.select(3, start).copy_(new.view(rows, 2, self._num_kv, self._head_dim))
             grouped = queries.view(rows, self._num_kv, -1, self._head_dim)
             out = functional.scaled_dot_product_attention(grouped, keys, values, scale=self._scale)
             return out.reshape(rows, -1)
+        new = new.view(rows, length, 2, self._num_kv, self._head_dim)
         layer[:, :, :, start:end] = new.permute(0, 2, 3, 1, 4)
         apart = queries.view(rows, length, self._num_heads, self._head_dim).transpose(1, 2)
         out = functional.scaled_dot_product_attention(
