@@ -15,13 +15,17 @@ Severity = Literal["error", "warning"]
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the command line; other programs rely on them."""
+    """Exit codes of the command line; other programs rely on them.
+
+    PREEMPTED (EX_TEMPFAIL of sysexits.h) asks a scheduler to start the same command again.
+    """
 
     DONE = 0
     FAILED = 1
     USAGE = 2
     LACKING = 3
     REFUSED = 4
+    PREEMPTED = 75
     INTERRUPTED = 130
 
 

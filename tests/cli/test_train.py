@@ -214,17 +214,43 @@ def test_detach(config: Path, store: Path) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_batch_job_stops_and_saves(config: Path, store: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "reason"),
+    [
+        (signal.SIGINT, ExitCode.INTERRUPTED, "requested"),
+        (signal.SIGTERM, ExitCode.PREEMPTED, "preempted"),
+        (signal.SIGUSR1, ExitCode.PREEMPTED, "preempted"),
+    ],
+)
+def test_interrupted_batch_job_stops_and_saves(
+    config: Path, store: Path, number: signal.Signals, code: ExitCode, reason: str
+) -> None:
     job = start(config, "--json")
     eventually(lambda: is_running(store))
     job.send_signal(number)
     out, err = job.communicate(timeout=PATIENCE)
-    assert job.returncode == ExitCode.INTERRUPTED
+    assert job.returncode == code
     assert "saving and stopping" in err
     status = only_run(store).status
-    assert (status.state, status.reason) == (State.STOPPED, "requested")
+    assert (status.state, status.reason) == (State.STOPPED, reason)
     assert [json.loads(line)["type"] for line in out.splitlines()[-2:]] == ["CheckpointSaved", "RunStopped"]
+
+
+@pytest.mark.e2e
+def test_a_job_that_is_started_again_goes_on_with_its_run(config: Path, store: Path) -> None:
+    job = start(config, "--continue")
+    eventually(lambda: is_running(store))
+    job.send_signal(signal.SIGTERM)
+    job.communicate(timeout=PATIENCE)
+    again = start(config, "--continue")
+    eventually(lambda: is_running(store))
+    again.send_signal(signal.SIGINT)
+    _, err = again.communicate(timeout=PATIENCE)
+    assert f"going on with {only_run(store).id}" in err
+    # it ended as a user wanted it, so that the next start is a new one
+    job = start(config, "--continue", "--detach")
+    job.communicate(timeout=PATIENCE)
+    assert len(list_runs(store)) == 2
 
 
 @pytest.mark.e2e

@@ -171,8 +171,19 @@ def test_a_batch_job_starts_one_launcher_a_node() -> None:
     for line in ("--nodes=2", "--ntasks-per-node=1", "--partition=gpu", "--gres=gpu:4", "--comment=two lines"):
         assert f"#SBATCH {line}" in lines
     assert "export NCCL_DEBUG=WARN" in lines
-    inner = shlex.split(lines[-1])[-1]
+    assert "#SBATCH --signal=B:USR1@60" in lines
+    assert "#SBATCH --requeue" in lines
+    start = next(line for line in lines if line.startswith("srun "))
+    inner = shlex.split(start.removesuffix(" &"))[-1]
     assert '--machine_rank "$SLURM_NODEID"' in inner
     assert '--main_process_ip "$MAIN_NODE"' in inner
     assert "--num_processes 8" in inner
     assert inner.endswith("-m tui_trainer.engine.train '/runs/a run'")
+
+
+def test_a_batch_job_that_must_not_be_queued_again() -> None:
+    launch = {"backend": "slurm", "slurm_options": {"no-requeue": "", "gpus-per-node": 1}, "grace_seconds": 99.5}
+    lines = _command(_config(launch)).files[JOB_SCRIPT].splitlines()
+    assert "#SBATCH --no-requeue" in lines
+    assert "#SBATCH --requeue" not in lines
+    assert "#SBATCH --signal=B:USR1@130" in lines

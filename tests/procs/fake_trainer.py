@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tui_trainer.procs.preempt import PREEMPTION
+from tui_trainer.procs.proctree import MARK
 from tui_trainer.runs import control
 from tui_trainer.runs.events import CheckpointSaved, ControlApplied, RunFinished, RunStarted, RunStopped, StepMetrics
 from tui_trainer.runs.files import read_json, write_json
@@ -39,6 +41,7 @@ class Behaviour:
 
 def launch(behaviour: Behaviour) -> int:
     """Start the ranks and wait for them; the exit code is 1 whatever went wrong, as accelerate's is."""
+    (RunLayout(Path(os.environ[MARK])).root / "end").unlink(missing_ok=True)
     ranks = [
         subprocess.Popen([sys.executable, __file__, str(rank)], start_new_session=True)
         for rank in range(behaviour.num_ranks)
@@ -104,7 +107,8 @@ def obey(layout: RunLayout, journal: JournalWriter, step: int) -> bool:
         journal.write(ControlApplied(step=step, command=command.name, id=command.id, by=command.by))
         if command.name == "stop":
             journal.write(CheckpointSaved(step=step, path=str(layout.checkpoint(step)), bytes=1, seconds=0.01))
-            journal.write(RunStopped(step=step, reason="requested"))
+            reason = "asked to stop by preemption" if command.by == PREEMPTION else "requested"
+            journal.write(RunStopped(step=step, reason=reason))
             (layout.root / "end").touch()
             return True
     return False
@@ -130,4 +134,4 @@ if __name__ == "__main__":
     number = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("RANK")
     if number is None:
         sys.exit(launch(Behaviour()))
-    sys.exit(work(int(number), Behaviour(), RunLayout(Path(os.environ["TUI_TRAINER_RUN_DIRECTORY"]))))
+    sys.exit(work(int(number), Behaviour(), RunLayout(Path(os.environ[MARK]))))

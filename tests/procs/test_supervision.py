@@ -187,11 +187,29 @@ def test_what_a_finished_run_leaves_behind_is_ended(bench: Bench, round_number: 
     assert read_status(layout).state is State.FINISHED
 
 
-def test_supervisor_that_is_terminated_lets_the_run_save_first(bench: Bench, round_number: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_supervisor_whose_machine_is_taken_away_lets_the_run_save_first(
+    bench: Bench, number: signal.Signals, round_number: int
+) -> None:
     layout = bench.started()
     holder = ProcessKey.of(bench.supervisor(layout))
     assert holder is not None
-    holder.send(signal.SIGTERM)
+    holder.send(number)
+    holder.send(number)
     assert wait_until_over(layout, 30)
     status = read_status(layout)
-    assert (status.state, status.reason) == (State.STOPPED, "requested")
+    assert (status.state, status.reason) == (State.STOPPED, "preempted")
+    assert "It had saved before." in status.remedy
+
+
+def test_a_shutdown_that_signals_everybody_at_once(bench: Bench, round_number: int) -> None:
+    layout = bench.started()
+    everybody = [*bench.processes(layout), ProcessKey.of(bench.supervisor(layout))]
+    for key in everybody:
+        assert key is not None
+        key.send(signal.SIGTERM)
+    assert wait_until_over(layout, 30)
+    assert bench.processes(layout) == set()
+    status = read_status(layout)
+    # the ranks of the fake trainer die of the signal, as real ones may that have no time to save
+    assert (status.state, status.reason) == (State.STOPPED, "preempted")

@@ -20,6 +20,7 @@ from tui_trainer.errors import (
     RunFailedError,
     WorkbenchError,
 )
+from tui_trainer.procs.preempt import PREEMPTED
 from tui_trainer.runs.journal import Tailer
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.status import State, read_status
@@ -81,7 +82,7 @@ class Follower:
 
 
 def tell_end(layout: RunLayout) -> int:
-    """Say how a run ended; the exit code of one that ended well.
+    """Say how a run ended; the exit code of one that ended well, or that is to be started again.
 
     Raises:
         WorkbenchError: it failed, or was lost; of the kind whose exit code tells whose fault it was.
@@ -89,6 +90,9 @@ def tell_end(layout: RunLayout) -> int:
     status = read_status(layout)
     if status.state not in (State.FAILED, State.LOST):
         talk().print(f"{status.state.value} at step {status.step}: {safe_line(layout.id)}")
+        if status.reason == PREEMPTED:
+            talk().print(safe_line(f"{status.message}. {status.remedy}"))
+            return int(ExitCode.PREEMPTED)
         return int(ExitCode.DONE)
     if status.reason == "library_error":
         for line in Tailer(layout.train_log, tail_bytes=_LOG_BYTES).read()[-_NUM_LOG_LINES:]:

@@ -1,4 +1,4 @@
-"""ctrl+c and SIGTERM as something a command asks for when it is ready, instead of something that hits it anywhere."""
+"""ctrl+c, SIGTERM and SIGUSR1 as something a command asks for when it is ready, instead of what hits it anywhere."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupts:
     """Counts interruptions while it is the context; children are not affected.
 
     Attributes:
-        was_terminated: whether one of them was SIGTERM, so that nobody is there to be asked.
+        was_terminated: whether one of them came from a scheduler, so that nobody is there to be asked.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Interrupts:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self._num_pending += 1
-        self.was_terminated |= number == signal.SIGTERM
+        self.was_terminated |= number != signal.SIGINT
 
     @property
     def are_pending(self) -> bool:

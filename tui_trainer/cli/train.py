@@ -34,6 +34,14 @@ def train(
         bool,
         typer.Option("--queue", help="Let it wait until the GPUs or cores it needs are free, and leave it to itself."),
     ] = False,
+    go_on: Annotated[
+        bool,
+        typer.Option(
+            "--continue",
+            help="If the newest run of this name was preempted, killed or lost, go on with it instead of starting a "
+            "new one: for jobs that are started again.",
+        ),
+    ] = False,
     resume: Annotated[
         str | None,
         typer.Option("--resume", metavar="RUN[@STEP]", help="Begin with a checkpoint of that run."),
@@ -55,9 +63,16 @@ def train(
 
     from tui_trainer.cli.interrupts import Interrupts
 
+    from tui_trainer.procs.spawn import start_existing
+
+    interrupted = _interrupted_run(resolved.config.name) if go_on else None
     # an interruption while the processes start waits until it is known which run they are
     with Interrupts() as interrupts:
-        layout = start(resolved, queue)
+        if interrupted is None:
+            layout = start(resolved, queue)
+        else:
+            layout = interrupted
+            start_existing(layout, queued=queue)
         if detach or queue:
             return leave(layout, as_json=as_json)
         return stay(layout, interrupts, as_json=as_json)
@@ -108,6 +123,21 @@ def check_machine(resolved: Resolved) -> Resolved:
     for problem in problems:
         talk().print(f"warning: {safe_line(str(problem))}", style="yellow")
     return resolved
+
+
+def _interrupted_run(name: str) -> RunLayout | None:
+    """The newest run of a name, if something outside put an end to it."""
+    from tui_trainer.procs.preempt import PREEMPTED
+    from tui_trainer.runs.status import State
+    from tui_trainer.runs.store import list_runs
+
+    newest = next((run for run in list_runs() if run.name == name), None)
+    if newest is None:
+        return None
+    if newest.status.state is not State.LOST and newest.status.reason not in (PREEMPTED, "killed"):
+        return None
+    talk().print(f"going on with {safe_line(newest.id)}")
+    return newest.layout
 
 
 def _show_launch(resolved: Resolved, *, as_json: bool) -> None:
@@ -169,9 +199,14 @@ def stay(layout: RunLayout, interrupts: Interrupts, *, as_json: bool) -> int:
                 follower.advance()
         if follower.has_ended:
             code = tell_end(layout)
-            return int(ExitCode.INTERRUPTED) if pressure else code
+            is_interrupted = pressure and code != ExitCode.PREEMPTED
+            return int(ExitCode.INTERRUPTED) if is_interrupted else code
         interrupts.take()
-        pressure = _press_harder(layout, pressure, may_ask=can_ask() and not interrupts.was_terminated)
+        if interrupts.was_terminated:
+            if pressure is _Pressure.NONE:
+                pressure = _save_for_scheduler(layout)
+            continue
+        pressure = _press_harder(layout, pressure)
         if pressure is _Pressure.LEFT:
             return int(ExitCode.INTERRUPTED)
 
@@ -185,12 +220,22 @@ class _Pressure(IntEnum):
     LEFT = 3
 
 
-def _press_harder(layout: RunLayout, pressure: _Pressure, *, may_ask: bool) -> _Pressure:
+def _save_for_scheduler(layout: RunLayout) -> _Pressure:
+    """A scheduler takes the machine away: let the run save; further signals change nothing."""
+    from tui_trainer.procs.preempt import PREEMPTION
+    from tui_trainer.procs.stop import request_stop
+
+    request_stop(layout, by=PREEMPTION)
+    talk().print("signalled: saving and stopping")
+    return _Pressure.SAVING
+
+
+def _press_harder(layout: RunLayout, pressure: _Pressure) -> _Pressure:
     """What one more interruption means: stop and save; do not wait for the save; leave it to the supervisor."""
     from tui_trainer.procs.stop import request_stop
 
     if pressure is _Pressure.NONE:
-        answer = _ask() if may_ask else "s"
+        answer = _ask() if can_ask() else "s"
         if answer == "w":
             return pressure
         if answer == "s":

@@ -1,19 +1,25 @@
 """The scripts of a run under Slurm: a batch job that starts one launcher a node, and what submits and cancels it.
 
+Slurm signals the job before its time is up, or before it gives the nodes to somebody else: the run saves, and the job
+is queued again, to go on from that checkpoint. A job whose node is lost is queued again by Slurm itself (`--requeue`).
 The run directory and the Python environment have to lie on a disk that the nodes share. The job's output goes to the
 run's `train.log`. Written by `launch`, run by the supervisor.
 """
 
 from __future__ import annotations
 
+import math
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tui_trainer.config.schema import RunConfig
+from tui_trainer.errors import ExitCode
 
 JOB_SCRIPT = "job.sbatch"
 SUBMIT_SCRIPT = "submit.sh"
+_SAVER = "tui_trainer.procs.preempt"
 
 _SUBMIT = """\
 #!/bin/bash
@@ -28,8 +34,35 @@ while kill -0 "$waiting" 2> /dev/null; do
     wait "$waiting"
     code=$?
 done
+# a job that was queued again is not over, though sbatch may have seen its first part end
+id=$(cut -d ";" -f 1 job.id)
+while [ -n "$(squeue --noheader --jobs "$id" --format %T 2> /dev/null)" ]; do
+    sleep {seconds}
+    code=0
+done
 exit "$code"
 """
+
+_PREEMPTED = """\
+# Before Slurm takes the nodes away it signals this shell: USR1 ahead of the time limit, TERM for other reasons. The run
+# saves and stops. After USR1 the job asks to be queued again; where that is refused its exit code {code} says so
+# (RequeueExit={code} in slurm.conf). After TERM Slurm itself knows whether the job was preempted or cancelled.
+save() {{
+    trap "" USR1 TERM
+    {save}
+    code=$?
+    wait "$training"
+    if [ "$code" -eq {code} ] && [ "$1" = USR1 ]; then
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
+    exit "$code"
+}}
+trap "save USR1" USR1
+trap "save TERM" TERM
+"""
+_SIGNAL_MARGIN_SECONDS = 30
+"""What Slurm may be late with its signal, and the job with its end."""
+_LOOK_SECONDS = 10
 
 
 def slurm_files(
@@ -52,7 +85,7 @@ def slurm_files(
     """
     return {
         JOB_SCRIPT: _job(config, run_directory, env, argv, rendezvous, program),
-        SUBMIT_SCRIPT: _SUBMIT.format(job=JOB_SCRIPT),
+        SUBMIT_SCRIPT: _SUBMIT.format(job=JOB_SCRIPT, seconds=_LOOK_SECONDS),
     }
 
 
@@ -65,21 +98,29 @@ def _job(
     program: Sequence[str],
 ) -> str:
     log = str(run_directory / "train.log").replace("%", "%%")
-    options = {
+    grace = config.launch.grace_seconds
+    options: dict[str, str | int] = {
         "job-name": config.name,
         "nodes": config.launch.num_machines,
         "ntasks-per-node": 1,
         "output": f'"{log}"',
         "open-mode": "append",
+        "signal": f"B:USR1@{math.ceil(grace) + _SIGNAL_MARGIN_SECONDS}",
+        "requeue": "",
         **config.launch.slurm_options,
     }
     lines = ["#!/bin/bash"]
-    lines += [f"#SBATCH --{name}={_one_line(value)}" for name, value in options.items()]
+    if "no-requeue" in options:
+        del options["requeue"]
+    lines += [f"#SBATCH --{name}" + (f"={_one_line(value)}" if value != "" else "") for name, value in options.items()]
     lines += ["", "# one task a node; each starts the launcher, which starts a process a GPU", "set -u"]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in env.items()]
     lines += ['MAIN_NODE=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)', "export MAIN_NODE"]
     command = " ".join((shlex.join(argv), *rendezvous, shlex.join(program)))
-    return "\n".join([*lines, f"srun --kill-on-bad-exit=1 bash -c {shlex.quote(command)}", ""])
+    save = shlex.join([sys.executable, "-P", "-m", _SAVER, str(run_directory), f"{grace:g}"])
+    lines += [_PREEMPTED.format(save=save, code=int(ExitCode.PREEMPTED))]
+    lines += [f"srun --kill-on-bad-exit=1 bash -c {shlex.quote(command)} &", "training=$!", 'wait "$training"', ""]
+    return "\n".join(lines)
 
 
 def _one_line(value: object) -> str:

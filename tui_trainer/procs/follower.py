@@ -27,6 +27,7 @@ class EventFollower:
     Attributes:
         state: starting, running or paused, as the events tell.
         final: the event that ended the run, once it is there.
+        interruption: the event by which it stopped to be queued again by its scheduler, until it goes on.
         attempt: number of the attempt the newest event belongs to.
         step_seconds: how long the run takes to come to its next step border.
         save_seconds: how long its last checkpoint took.
@@ -37,6 +38,7 @@ class EventFollower:
         self._tailer = Tailer(layout.events, tail_bytes=_HISTORY_BYTES)
         self.state = State.STARTING
         self.final: Event | None = None
+        self.interruption: Event | None = None
         self.attempt = 0
         self.step = 0
         self.max_steps: int | None = None
@@ -49,7 +51,11 @@ class EventFollower:
     def begin_attempt(self) -> None:
         """Read what earlier attempts left behind; it says where the run stood, not that it has ended."""
         self.advance(float("-inf"))
-        self.state, self.final = State.STARTING, None
+        self.state, self.final, self.interruption = State.STARTING, None, None
+
+    def await_requeue(self) -> None:
+        """Take the end of the run as an interruption: its scheduler starts it again."""
+        self.state, self.interruption, self.final = State.QUEUED, self.final, None
 
     def advance(self, now: float) -> None:
         """Take in all new events; `now` is the monotonic time."""
@@ -68,7 +74,7 @@ class EventFollower:
             return
         self.last_work = now
         if isinstance(event, RunStarted):
-            self.state, self.final = State.RUNNING, None
+            self.state, self.final, self.interruption = State.RUNNING, None, None
             self.step, self.max_steps = event.step, event.max_steps
         elif isinstance(event, CheckpointSaved):
             self.save_seconds = event.seconds

@@ -31,6 +31,7 @@ class LaunchOrder:
         restart_delay: seconds before the first restart.
         num_gpus, num_cpus: what it uses of this machine; cores count where it uses no GPU.
         gpu_ids: the GPUs that it insists on; empty for any.
+        requeues: whether its scheduler starts it again when it took the machine away.
     """
 
     argv: tuple[str, ...]
@@ -42,6 +43,7 @@ class LaunchOrder:
     num_gpus: int = 0
     num_cpus: int = 0
     gpu_ids: tuple[int, ...] = ()
+    requeues: bool = False
 
     def write(self, layout: RunLayout) -> None:
         """Put the order into the run directory."""
@@ -58,6 +60,7 @@ class LaunchOrder:
                 "num_gpus": self.num_gpus,
                 "num_cpus": self.num_cpus,
                 "gpu_ids": list(self.gpu_ids),
+                "requeues": self.requeues,
             },
         )
 
@@ -84,6 +87,7 @@ class LaunchOrder:
             whole_number(data.get("num_gpus")) or 0,
             whole_number(data.get("num_cpus")) or 0,
             tuple(index for item in data.get("gpu_ids") or () if (index := whole_number(item)) is not None),
+            data.get("requeues") is True,
         )
 
 

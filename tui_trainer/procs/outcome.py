@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tui_trainer.procs.exits import REMEDIES, Evidence, classify, reason_of
 from tui_trainer.procs.ladder import Rung
 from tui_trainer.procs.orders import StopOrder
+from tui_trainer.procs.preempt import PREEMPTED, was_preempted
 from tui_trainer.runs.events import Event, RunFailed, RunFinished, RunStopped
 from tui_trainer.runs.status import State
 
@@ -45,6 +46,11 @@ def outcome_of(final: Event | None, evidence: Evidence, rung: Rung, stop: StopOr
     """
     if isinstance(final, RunFinished):
         return Outcome(State.FINISHED)
+    is_silent = final is None and not evidence.exceptions
+    if was_preempted(final, stop) and (is_silent or isinstance(final, RunStopped)):
+        saved = "It had saved before." if isinstance(final, RunStopped) else "It could not save in time."
+        said = f"{saved} Start it again, here or elsewhere, to go on from its last checkpoint."
+        return Outcome(State.STOPPED, PREEMPTED, "the machine was taken away", said)
     if isinstance(final, RunStopped):
         return Outcome(State.STOPPED, final.reason)
     if isinstance(final, RunFailed) and not evidence.exceptions:

@@ -93,7 +93,7 @@ class Records:
 
     def end(self, outcome: Outcome, exit_code: int | None) -> None:
         """Write down how the run ended; a full disk is waited for, space may come free now."""
-        if self._follower.final is None:
+        if (self._follower.final or self._follower.interruption) is None:
             final = outcome.event(self._follower.step, self._follower.attempt)
             _insist(lambda: self.event(final))
         _insist(lambda: self.status(outcome.state, outcome, exit_code))

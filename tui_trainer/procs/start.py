@@ -95,4 +95,5 @@ def write_launch(layout: RunLayout, config: RunConfig, *, cwd: str) -> None:
         num_gpus=command.num_gpus,
         num_cpus=command.num_cpus,
         gpu_ids=tuple(config.launch.gpu_ids or ()) if command.num_gpus else (),
+        requeues=config.launch.backend == "slurm",
     ).write(layout)

@@ -31,6 +31,7 @@ from tui_trainer.procs.follower import EventFollower
 from tui_trainer.procs.ladder import Rung, StopLadder
 from tui_trainer.procs.orders import LaunchOrder, StopOrder
 from tui_trainer.procs.outcome import Outcome, outcome_of
+from tui_trainer.procs.preempt import PREEMPTION, was_preempted
 from tui_trainer.procs.proctree import ProcessKey, describe, marked
 from tui_trainer.procs.queue import Queue, Turn, visible_devices
 from tui_trainer.procs.records import Records
@@ -49,14 +50,14 @@ _LINGER_SECONDS = 60.0
 """How long the processes may go on after the final event."""
 
 _PR_SET_CHILD_SUBREAPER = 36
-_AWAITED = (signal.SIGCHLD, signal.SIGTERM)
+_PREEMPTING = (signal.SIGTERM, signal.SIGUSR1)
+_AWAITED = (signal.SIGCHLD, *_PREEMPTING)
 _IGNORED = (
     signal.SIGHUP,
     signal.SIGINT,
     signal.SIGQUIT,
     signal.SIGTSTP,
     signal.SIGTTOU,
-    signal.SIGUSR1,
     signal.SIGUSR2,
 )
 
@@ -170,10 +171,13 @@ class Supervisor:
             now = time.monotonic()
             self._attempt.reap()
             self._follower.advance(now)
+            if self._order.requeues and self._stop is None and was_preempted(self._follower.final, None):
+                self._follower.await_requeue()
             self._press(now)
             if self._ladder.rung is Rung.GIVEN_UP or self._attempt.is_over():
                 self._follower.advance(now)
-                outcome = outcome_of(self._follower.final, self._attempt.evidence(), self._ladder.rung, self._stop)
+                final = self._follower.final or self._follower.interruption
+                outcome = outcome_of(final, self._attempt.evidence(), self._ladder.rung, self._stop)
                 if not self._restart_after(outcome):
                     return self._finish(outcome)
             else:
@@ -182,15 +186,16 @@ class Supervisor:
     def _wait(self) -> None:
         is_ending = self._ladder.rung >= Rung.TERMINATED or self._attempt.exit_code is not None
         received = signal.sigtimedwait(_AWAITED, _POLL_SECONDS_WHEN_ENDING if is_ending else _POLL_SECONDS)
-        if received is not None and received.si_signo == signal.SIGTERM:
-            self._stop = StopOrder(is_now=self._stop is not None, by="SIGTERM").hardened(self._stop)
+        if received is not None and received.si_signo in _PREEMPTING and self._stop is None:
+            # a second signal changes nothing: who takes the machine away kills when the time is up
+            self._stop = StopOrder(by=PREEMPTION)
 
     def _press(self, now: float) -> None:
         """Climb the stop ladder as far as orders and time demand."""
         self._read_order()
         if self._stop is not None:
             # a run that made no step yet has nothing to save
-            is_abrupt = self._stop.is_now or self._follower.state is State.STARTING
+            is_abrupt = self._stop.is_now or self._follower.state in (State.STARTING, State.QUEUED)
             self._climb(Rung.KILLED if self._stop.is_kill else Rung.TERMINATED if is_abrupt else Rung.ASKED, now)
         self._ladder.wait_until(self._follower.last_work + self._order.grace_seconds)
         if self._lingers(now):
