@@ -62,7 +62,6 @@ def train(
         return int(ExitCode.DONE)
 
     from tui_trainer.cli.interrupts import Interrupts
-
     from tui_trainer.procs.spawn import start_existing
 
     interrupted = _interrupted_run(resolved.config.name) if go_on else None
