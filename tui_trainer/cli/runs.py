@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tui_trainer.cli import runs_keep, runs_queue, runs_resume, runs_steer
+from tui_trainer.cli import runs_clone, runs_keep, runs_queue, runs_resume, runs_steer
 from tui_trainer.cli.arguments import JsonOption, RunArgument
 from tui_trainer.cli.output import paper, print_json, print_text, talk
 from tui_trainer.paths import runs_dir
@@ -224,5 +224,6 @@ def _print_log_line(line: bytes, *, as_json: bool) -> None:
 
 runs_steer.register(app)
 runs_resume.register(app)
+runs_clone.register(app)
 runs_keep.register(app)
 runs_queue.register(app)

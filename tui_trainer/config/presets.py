@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tui_trainer import paths
-from tui_trainer.errors import RefusedError, UsageError
+from tui_trainer.config.toml import write_new
+from tui_trainer.errors import UsageError
 
 SUFFIX = ".toml"
 _FACT = re.compile(r"(command|time|memory|figures): *(.*)")
@@ -85,14 +86,7 @@ def copy_preset(name: str, target: Path) -> None:
         RefusedError: the target exists.
     """
     preset = find_preset(name)
-    target = target / preset.path.name if target.is_dir() else target
-    try:
-        with target.open("x", encoding="utf-8") as file:
-            file.write(preset.text)
-    except FileExistsError:
-        raise RefusedError("exists already", where=str(target), remedy="Give another name.") from None
-    except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", where=str(target)) from None
+    write_new(target / preset.path.name if target.is_dir() else target, preset.text)
 
 
 def _presets_in(folder: Path, *, is_shipped: bool) -> Iterator[Preset]:

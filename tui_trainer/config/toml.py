@@ -11,7 +11,7 @@ from typing import Any
 
 import tomlkit
 
-from tui_trainer.errors import ConfigurationError, UsageError
+from tui_trainer.errors import ConfigurationError, RefusedError, UsageError
 
 KeyPath = tuple[str | int, ...]
 
@@ -81,6 +81,22 @@ def parse_document(text: str, path: str) -> Document:
     except RecursionError:
         raise ConfigurationError("is nested too deeply", where=path) from None
     return Document(path, tree, _key_lines(text))
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that is not there yet.
+
+    Raises:
+        RefusedError: it exists.
+        UsageError: it cannot be written.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise RefusedError("exists already", where=str(path), remedy="Give another name.") from None
+    except OSError as error:
+        raise UsageError(f"cannot be written: {error.strerror}", where=str(path)) from None
 
 
 def _name(token: str) -> str:
