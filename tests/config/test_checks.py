@@ -116,7 +116,6 @@ ERRORS: list[Case] = [
     ("no data", {"data": {"path": None}}, "data.path", "no data is named"),
     ("two kinds of source", {"data": {"sources": [{"path": "a"}]}}, "data.path", "only one of them"),
     ("source without path", {"data": {"path": None, "sources": [{}]}}, "data.sources.0.path", "no data is named"),
-    ("streaming", {"data": {"streaming": True}}, "data.streaming", "is not built"),
     (
         "streaming without an end",
         {"data": {"streaming": True}, "training": {"max_steps": -1}},

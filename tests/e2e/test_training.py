@@ -91,6 +91,16 @@ def test_two_ranks_learn_what_one_learns_from_the_double_batch(runs: Runs) -> No
     assert verify_checkpoint(pair.layout.checkpoint(6)) == []
 
 
+def test_two_ranks_share_a_stream(runs: Runs) -> None:
+    options = ("data.streaming=true", "data.packing=true", "data.shuffle_buffer=100", "training.max_steps=3")
+    pair = runs.start("launch.num_processes=2", "training.dataloader_num_workers=1", *options)
+    assert pair.wait().state is State.FINISHED, pair.log()
+    single = runs.start("training.per_device_train_batch_size=8", *options)
+    assert single.wait().state is State.FINISHED, single.log()
+    assert losses(pair) == pytest.approx(losses(single), abs=1e-5)
+    assert single.events(RunStarted)[0].num_rows is None
+
+
 def test_an_adapter_is_trained_and_found_again(runs: Runs) -> None:
     base = runs.start("training.max_steps=2")
     assert base.wait().state is State.FINISHED, base.log()

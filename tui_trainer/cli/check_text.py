@@ -38,7 +38,7 @@ def _plan(plan: dict[str, Any] | None) -> str:
         return ""
     words = [
         f"{plan['max_steps']:,} steps of {plan['effective_batch_size']:,} rows",
-        f"{plan['steps_per_epoch']:,} an epoch" if plan["steps_per_epoch"] else "",
+        f"{plan['steps_per_epoch']:,} an epoch" if plan["steps_per_epoch"] and plan["num_train_rows"] else "",
         f"{plan['warmup_steps']:,} of warm-up" if plan["warmup_steps"] else "",
         f"{plan['num_checkpoints']:,} checkpoints" if plan["num_checkpoints"] else "",
     ]

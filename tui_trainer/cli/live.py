@@ -127,7 +127,8 @@ def _new_bar() -> Bar:
 def _started(event: RunStarted) -> str:
     share = f"{count(event.num_trainable_parameters)} of {count(event.num_parameters)} parameters trained"
     where = f"{event.world_size} process{'es' if event.world_size != 1 else ''} on {event.device}"
-    return f"{count(event.num_rows)} rows, {count(event.max_steps)} steps; {share}; {where}"
+    rows = "streamed" if event.num_rows is None else count(event.num_rows)
+    return f"{rows} rows, {count(event.max_steps)} steps; {share}; {where}"
 
 
 def _remark(event: Event) -> str:

@@ -28,8 +28,8 @@ def show_heading(console: Console, document: dict[str, Any]) -> None:
     """Print sources, format, template and fingerprint."""
     columns = ", ".join(f"{role} = {column}" for role, column in document["columns"].items())
     for source in document["sources"]:
-        splits = " · ".join(f"{name} {info['num_rows']:,}" for name, info in source["splits"].items())
-        console.print(Text(safe_line(f"{source['path']}: {splits} rows"), "bold"))
+        splits = " · ".join(f"{name} {_number_of_rows(info)}" for name, info in source["splits"].items())
+        console.print(Text(safe_line(f"{source['path']}: {splits}"), "bold"))
     template = document["template"]
     words = [
         f"format {document['format']} ({columns})",
@@ -37,6 +37,11 @@ def show_heading(console: Console, document: dict[str, Any]) -> None:
         f"fingerprint {document['fingerprint'][:8]}",
     ]
     console.print(Text(safe_line(" · ".join(words)), "dim"))
+
+
+def _number_of_rows(split: dict[str, Any]) -> str:
+    number = split["num_rows"]
+    return f"{number:,} rows" if number is not None else "streamed, not counted"
 
 
 def _show_row(console: Console, row: dict[str, Any]) -> None:
@@ -74,6 +79,8 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
         f"{verdict['num_trained_tokens']:,} trained ({share:.1%})",
     ]
     console.print(Text(" · ".join(words), "bold"))
+    if verdict.get("scope"):
+        console.print(Text(safe_line(f"judged: {verdict['scope']}"), "yellow"))
     for problem in verdict["problems"]:
         console.print(
             Text(

@@ -44,7 +44,8 @@ class SourceConfig(SourceFields):
 
     weight: float = knob(
         1.0,
-        "How often this source's rows are used: 1 once an epoch, 2 twice, 0.5 every second row.",
+        "How often this source's rows are used: 1 once an epoch, 2 twice, 0.5 every second row. When streaming: its "
+        "share of the rows, in proportion to the other weights.",
         gt=0,
     )
     format: DataFormat = knob("auto", "Format of this source's rows; auto detects it.")
@@ -132,7 +133,7 @@ class DataConfig(SourceFields):
     )
     shuffle_buffer: int = knob(
         10_000,
-        "Rows from which the next is drawn at random when streaming.",
+        "Rows from which the next is drawn at random when streaming; they are held in memory.",
         unit="rows",
         ge=1,
         expert=True,

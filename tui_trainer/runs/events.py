@@ -48,11 +48,15 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted(Event):
-    """The trainer is about to make its first step."""
+    """The trainer is about to make its first step.
+
+    Attributes:
+        num_rows: rows of an epoch; None where they are streamed.
+    """
 
     max_steps: int
     num_epochs: float
-    num_rows: int
+    num_rows: int | None = None
     num_trainable_parameters: int
     num_parameters: int
     world_size: int

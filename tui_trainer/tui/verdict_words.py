@@ -37,6 +37,7 @@ def verdict_line(state: DatasetState, has_model: bool) -> Content:
         (" ", ""),
         head,
         (f" {' · '.join(words)}", "$text"),
+        (safe_line(f" · judged: {verdict['scope']}") if verdict.get("scope") else "", "$warning"),
         (safe_line(f" · {' · '.join(counts)}") if counts else "", "$warning"),
         (f" · fingerprint {safe_line(fingerprint)}" if fingerprint else "", "$text-disabled"),
     )
@@ -46,6 +47,8 @@ def verdict_figures(verdict: dict[str, Any]) -> str:
     """The figures of the verdict, and why nothing can be trained on if so."""
     counts = [f"{fmt.count(verdict.get(name) or 0)} {words}" for name, words in _FIGURES.items()]
     lines = [" · ".join(counts)]
+    if scope := verdict.get("scope"):
+        lines.append(f"judged: {scope}")
     if verdict.get("blocks_launch"):
         lines.append(f"✘ cannot be trained on: {verdict.get('reason')}")
     if fingerprint := verdict.get("fingerprint"):

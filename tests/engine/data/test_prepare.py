@@ -15,6 +15,7 @@ import pytest
 
 from tests.engine.data.helpers import run_config, said
 from tui_trainer.engine.data.batch_view import batch_document
+from tui_trainer.engine.data.dataset import PackedExamples
 from tui_trainer.engine.data.example import example_arrays
 from tui_trainer.engine.data.prepare import PreparedData, prepare_data
 from tui_trainer.engine.data.preview import preview_document
@@ -126,6 +127,7 @@ def test_packed_rows_hold_every_example_once(write_rows: Write) -> None:
     path = write_rows(rows_of(40))
     plain, data = prepared(path, max_length=200), prepared(path, max_length=200, packing=True)
     assert data.is_packed
+    assert isinstance(data.train, PackedExamples)
     assert len(data.train) < 20
     assert data.num_rows == 40
     assert data.fingerprint == plain.fingerprint

@@ -145,6 +145,7 @@ class Tiny:
         self,
         *assignments: str,
         rows: Sequence[Row] | None = None,
+        data: Any = None,
         eval_rows: Sequence[Row] | None = None,
         references: Sequence[EvalReference] = (),
         directory: str = "run",
@@ -158,7 +159,7 @@ class Tiny:
             folder.mkdir(exist_ok=True)
         tokenizer = load_tokenizer(config.model)
         rows = random_rows(24) if rows is None else rows
-        data: Any = SimpleNamespace(
+        data = data or SimpleNamespace(
             train=rows,
             eval=eval_rows,
             collator=padded,

@@ -35,7 +35,6 @@ def streaming(config: RunConfig, _: Facts) -> Iterator[Problem]:
     """What rows that are read as training goes cannot do."""
     if not config.data.streaming:
         return
-    yield error("data.streaming", "is not built in this version", "set it to false")
     if config.training.max_steps <= 0:
         yield error(
             "training.max_steps",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tui_trainer.engine.data.problems import RowProblem
+from tui_trainer.engine.data.problems import Code, RowProblem
 
 IGNORED = -100
 """Label of a token that does not count in the loss."""
@@ -117,6 +117,11 @@ class Example:
     def num_trained(self) -> int:
         """Tokens that count in the loss."""
         return sum(end - start for start, end in self.trained)
+
+    @property
+    def codes(self) -> set[Code]:
+        """The codes of its problems."""
+        return {problem.code for problem in self.problems}
 
     @property
     def labels(self) -> list[int]:

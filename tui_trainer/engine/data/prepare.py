@@ -5,9 +5,8 @@ Every rank calls `prepare_data`; one of them does the work while the others wait
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +21,13 @@ from tui_trainer.engine.data.pipeline import DataPipeline
 from tui_trainer.engine.data.pipeline_setup import pipeline_for
 from tui_trainer.engine.data.references import EvalReference, references
 from tui_trainer.engine.data.rowset import OpenedData, RowSet, open_data
-from tui_trainer.engine.data.selection import Selection, select
+from tui_trainer.engine.data.selection import select
 from tui_trainer.engine.data.store import ExampleStore, stores_dir
+from tui_trainer.engine.data.streaming.judging import judge_first_rows
+from tui_trainer.engine.data.streaming.stream import StreamedExamples, streamed_examples
 from tui_trainer.engine.data.tokenizer import TextTokenizer
 from tui_trainer.engine.report import Report, ignore_report
-from tui_trainer.errors import ConfigurationError, DataError, Problem
+from tui_trainer.errors import DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,12 +43,12 @@ class PreparedData:
     """The data of a run.
 
     Attributes:
-        train: the examples or packed rows to train on; map-style, items are dicts of arrays.
+        train: the examples or packed rows to train on; map-style, or a stream without end; items are dicts of arrays.
         eval: those to evaluate on, never packed; None if there are none.
         collator: makes a batch of training items.
         eval_collator: makes a batch of evaluation items.
         fingerprint: name of the tokenised rows, the same that the preview shows.
-        num_rows: rows trained on in an epoch; a row of weight 2 counts twice.
+        num_rows: rows trained on in an epoch; a row of weight 2 counts twice. None for a stream, as what follows.
         num_tokens: their tokens.
         num_trained_tokens: those that count in the loss.
         is_packed: whether an item holds several examples.
@@ -56,14 +57,14 @@ class PreparedData:
         eval_references: prompts and answers of the first evaluation rows.
     """
 
-    train: Examples | PackedExamples
+    train: Examples | PackedExamples | StreamedExamples
     eval: Examples | None
     collator: PaddedCollator | PackedCollator
     eval_collator: PaddedCollator
     fingerprint: str
-    num_rows: int
-    num_tokens: int
-    num_trained_tokens: int
+    num_rows: int | None = None
+    num_tokens: int | None = None
+    num_trained_tokens: int | None = None
     is_packed: bool = False
     is_weighted: bool = False
     summary: dict[str, Any] = field(default_factory=dict)
@@ -91,40 +92,88 @@ def prepare_data(
         MachineError: the hub or the disk.
     """
     data = config.data
-    if data.streaming:
-        raise ConfigurationError.of([Problem("data.streaming", "is not supported yet", "set it to false")])
     text_tokenizer = TextTokenizer.of(tokenizer, config.model.tokenizer_name_or_path or config.model.name_or_path or "")
     report("opening the data", None, None)
     opened = open_data(data, config.stage, report=report)
     pipeline = pipeline_for(config, text_tokenizer, opened, stop_token_ids)
-    folder = stores_dir(data.cache_dir)
     job = Job(config, text_tokenizer.state)
-    store = _store(opened.train, pipeline, job, folder, report)
-    eval_job = replace(job, is_evaluation=True)
-    eval_store = _store(opened.evaluation, pipeline, eval_job, folder, report) if opened.evaluation else None
+    eval_store = None
+    if opened.evaluation:
+        eval_store = _store(opened.evaluation, pipeline, replace(job, is_evaluation=True), report)
+    make = _streamed if data.streaming else _stored
+    prepared, held_out = make(job, opened, pipeline, eval_store, report)
+    if prepared.eval is not None and len(prepared.eval) == 0:
+        raise DataError("leaves no usable row to evaluate on", where="data.eval_split", remedy="Evaluate on more rows.")
+    if held_out:
+        num_references = max(NUM_REFERENCES, config.sampling.num_exact_match)
+        prepared.eval_references = references(pipeline, *held_out, num_references)
+    return prepared
+
+
+_HeldOut = tuple[RowSet, np.ndarray]
+"""Rows, and the numbers of those that are evaluated on."""
+
+
+def _stored(
+    job: Job, opened: OpenedData, pipeline: DataPipeline, eval_store: ExampleStore | None, report: Report
+) -> tuple[PreparedData, _HeldOut | None]:
+    """The data of a run that tokenises all rows first, and the rows to evaluate on."""
+    config = job.config
+    store = _store(opened.train, pipeline, job, report)
     selection = select(config, opened.train.parts, store)
     train = Examples(store, selection.train)
     if len(train) == 0:
         raise DataError("leaves no row to train on", where="data.eval_split", remedy="Evaluate on fewer rows.")
-    evaluation, held_out = _evaluation(opened, selection, store, eval_store)
-    padding = Padding.of(data, text_tokenizer.padded_with(data.pad_token))
-    is_packed = selection.bins is not None
-    num_references = max(NUM_REFERENCES, config.sampling.num_exact_match)
+    evaluation, held_out = _separate_evaluation(opened, eval_store)
+    if selection.evaluation is not None and selection.held_out_rows is not None:
+        evaluation, held_out = Examples(store, selection.evaluation), (opened.train, selection.held_out_rows)
+    collator, eval_collator = _collators(config, pipeline)
     prepared = PreparedData(
         train=PackedExamples(train, selection.bins) if selection.bins is not None else train,
         eval=evaluation,
-        collator=PackedCollator() if is_packed else PaddedCollator(padding),
-        eval_collator=PaddedCollator(padding),
+        collator=collator,
+        eval_collator=eval_collator,
         fingerprint=store.fingerprint,
         num_rows=len(train),
         num_tokens=int(train.lengths.sum()),
         num_trained_tokens=int(store.trained[train.indices].sum()),
-        is_packed=is_packed,
-        is_weighted=store.is_weighted or (eval_store is not None and eval_store.is_weighted),
-        eval_references=references(pipeline, *held_out, num_references) if held_out else [],
+        is_packed=selection.bins is not None,
+        is_weighted=any(part.is_weighted for part in (store, eval_store) if part),
     )
-    prepared.summary = _summary(config, prepared, pipeline, opened, store)
-    return prepared
+    prepared.summary = _summary(config, prepared, pipeline, opened, store.meta[VERDICT], store.meta[PART_ROWS])
+    prepared.summary["num_items"] = len(prepared.train)
+    return prepared, held_out
+
+
+def _streamed(
+    job: Job, opened: OpenedData, pipeline: DataPipeline, eval_store: ExampleStore | None, report: Report
+) -> tuple[PreparedData, _HeldOut | None]:
+    """The data of a run that reads its rows as it goes, and the rows to evaluate on."""
+    config = job.config
+    verdict = judge_first_rows(opened.train, pipeline, config.data, report).verdict
+    _refuse_blocked(verdict, opened.train)
+    fingerprint = fingerprint_for(opened.train, pipeline, config)
+    evaluation, held_out = _separate_evaluation(opened, eval_store)
+    collator, eval_collator = _collators(config, pipeline)
+    prepared = PreparedData(
+        train=streamed_examples(config, fingerprint, opened.train.parts, pipeline),
+        eval=evaluation,
+        collator=collator,
+        eval_collator=eval_collator,
+        fingerprint=fingerprint,
+        is_packed=config.data.packing,
+        # only conversations have weights, and their first rows do not tell for all
+        is_weighted=any(spec.format in ("messages", "sharegpt") for spec in opened.specs),
+    )
+    prepared.summary = _summary(config, prepared, pipeline, opened, verdict, [None] * len(opened.train.parts))
+    prepared.summary["streaming"] = True
+    return prepared, held_out
+
+
+def _collators(config: RunConfig, pipeline: DataPipeline) -> tuple[PaddedCollator | PackedCollator, PaddedCollator]:
+    """What makes batches for training, and for evaluation."""
+    padded = PaddedCollator(Padding.of(config.data, pipeline.tokenizer.padded_with(config.data.pad_token)))
+    return PackedCollator() if config.data.packing else padded, padded
 
 
 def fingerprint_for(rows: RowSet, pipeline: DataPipeline, config: RunConfig) -> str:
@@ -132,9 +181,14 @@ def fingerprint_for(rows: RowSet, pipeline: DataPipeline, config: RunConfig) -> 
     return fingerprint_of(rows, config.data, config.stage, pipeline.tokenizer, pipeline.template)
 
 
-def _store(rows: RowSet, pipeline: DataPipeline, job: Job, folder: Path, report: Report) -> ExampleStore:
+def _store(rows: RowSet, pipeline: DataPipeline, job: Job, report: Report) -> ExampleStore:
+    folder = stores_dir(job.config.data.cache_dir)
     store = build_store(rows, pipeline, job, fingerprint_for(rows, pipeline, job.config), folder, report)
-    verdict = store.meta[VERDICT]
+    _refuse_blocked(store.meta[VERDICT], rows)
+    return store
+
+
+def _refuse_blocked(verdict: dict[str, Any], rows: RowSet) -> None:
     if verdict["blocks_launch"]:
         worst = next((problem["message"] for problem in verdict["problems"]), "")
         raise DataError(
@@ -142,31 +196,22 @@ def _store(rows: RowSet, pipeline: DataPipeline, job: Job, folder: Path, report:
             where=", ".join(part.source.name for part in rows.parts),
             remedy=next((problem["remedy"] for problem in verdict["problems"]), ""),
         )
-    return store
 
 
-_HeldOut = tuple[RowSet, np.ndarray]
-"""Rows, and the numbers of those that are evaluated on."""
-
-
-def _evaluation(
-    opened: OpenedData, selection: Selection, store: ExampleStore, eval_store: ExampleStore | None
-) -> tuple[Examples | None, _HeldOut | None]:
-    """The examples to evaluate on, and their rows."""
-    if selection.evaluation is not None and selection.held_out_rows is not None:
-        examples, held_out = Examples(store, selection.evaluation), (opened.train, selection.held_out_rows)
-    elif eval_store is not None and opened.evaluation is not None:
-        examples = Examples(eval_store, np.arange(len(eval_store)))
-        held_out = opened.evaluation, np.arange(int(eval_store.meta["num_rows"]))
-    else:
+def _separate_evaluation(opened: OpenedData, store: ExampleStore | None) -> tuple[Examples | None, _HeldOut | None]:
+    """The examples to evaluate on that are a split or a file of their own, and their rows."""
+    if store is None or opened.evaluation is None:
         return None, None
-    if len(examples) == 0:
-        raise DataError("leaves no usable row to evaluate on", where="data.eval_split", remedy="Evaluate on more rows.")
-    return examples, held_out
+    return Examples(store, np.arange(len(store))), (opened.evaluation, np.arange(int(store.meta["num_rows"])))
 
 
 def _summary(
-    config: RunConfig, prepared: PreparedData, pipeline: DataPipeline, opened: OpenedData, store: ExampleStore
+    config: RunConfig,
+    prepared: PreparedData,
+    pipeline: DataPipeline,
+    opened: OpenedData,
+    verdict: dict[str, Any],
+    part_rows: Sequence[int | None],
 ) -> dict[str, Any]:
     template = pipeline.template
     return {
@@ -180,19 +225,18 @@ def _summary(
                 "columns": dict(part.spec.columns),
                 "weight": part.weight,
             }
-            for part, count in zip(opened.train.parts, store.meta[PART_ROWS], strict=True)
+            for part, count in zip(opened.train.parts, part_rows, strict=True)
         ],
         "template": template.to_dict() if template else None,
         "template_kwargs": config.data.template_kwargs,
         "tokenizer": pipeline.tokenizer.fingerprint,
         "num_rows": prepared.num_rows,
         "num_eval_rows": len(prepared.eval) if prepared.eval is not None else 0,
-        "num_items": len(prepared.train),
         "num_tokens": prepared.num_tokens,
         "num_trained_tokens": prepared.num_trained_tokens,
         "packing": prepared.is_packed,
         "seed": config.training.seed,
-        "verdict": _brief(store.meta[VERDICT]),
+        "verdict": _brief(verdict),
     }
 
 

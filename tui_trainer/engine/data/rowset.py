@@ -144,7 +144,9 @@ def open_data(data: DataConfig, stage: str, *, split: str | None = None, report:
     datasets = []
     parts: list[Part] = []
     for fields in sources_of(data):
-        dataset = open_dataset(fields, cache_dir=data.cache_dir, num_proc=data.num_proc, report=report)
+        dataset = open_dataset(
+            fields, cache_dir=data.cache_dir, num_proc=data.num_proc, streaming=data.streaming, report=report
+        )
         datasets.append(dataset)
         rows = select_split(dataset.splits, split or _split_wanted(dataset, fields), dataset.path)
         part = _part(len(parts), _limited(rows, data), fields, data, stage)

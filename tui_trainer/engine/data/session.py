@@ -26,6 +26,7 @@ from tui_trainer.engine.data.rows import Heartbeat, Record, no_heartbeat
 from tui_trainer.engine.data.rowset import OpenedData, open_data
 from tui_trainer.engine.data.selection import Selection, select
 from tui_trainer.engine.data.store import ExampleStore, find_store, stores_dir
+from tui_trainer.engine.data.streaming.judging import JUDGED_ROWS, FirstRows, judge_first_rows
 from tui_trainer.engine.data.tokenizer_cache import text_tokenizer
 from tui_trainer.engine.data.verdict import Tally, problem_of_all
 from tui_trainer.engine.report import Report, ignore_report
@@ -51,6 +52,7 @@ class DataSession:
         self._pipeline: DataPipeline | None = None
         self._judged: ExampleStore | None = None
         self._judgement: Judged | None = None
+        self._first: FirstRows | None = None
         self.selection: Selection | None = None
         """What is trained on and how it is packed, once the verdict was asked for."""
         self.opened: OpenedData = open_data(config.data, config.stage, split=split, report=report)
@@ -59,14 +61,27 @@ class DataSession:
     # -- what is known without a tokenizer
 
     def count(self, heartbeat: Heartbeat = no_heartbeat) -> int:
-        """Count the rows to the end."""
-        return self.rows.count(heartbeat)
+        """Count the rows to the end; of a stream of the hub only the first rows are looked at, and counted."""
+        return len(self._shown_rows()) if self._is_uncounted else self.rows.count(heartbeat)
+
+    @property
+    def num_rows(self) -> int | None:
+        """Rows that can be looked at; None until they have been counted."""
+        return len(self._shown_rows()) if self._is_uncounted else self.rows.num_rows
+
+    @property
+    def _is_uncounted(self) -> bool:
+        return self.config.data.streaming and not self.rows.is_local and self.rows.num_rows is None
+
+    def _shown_rows(self) -> list[Record]:
+        return self.rows.records(0, JUDGED_ROWS)
 
     def count_all(self) -> None:
         """Count the rows of every split of every source."""
         for dataset in self.opened.datasets:
             for source in dataset.splits.values():
-                source.count()
+                if not self.config.data.streaming:
+                    source.count()
 
     def info(self) -> dict[str, Any]:
         """Sources with their splits, the format, and the rows as far as they are counted."""
@@ -83,7 +98,7 @@ class DataSession:
                 for dataset in self.opened.datasets
             ],
             "split": self.split_name,
-            "num_rows": self.rows.num_rows,
+            "num_rows": self.num_rows,
             "format": spec.format,
             "columns": dict(spec.columns),
             "confidence": round(spec.confidence, 3),
@@ -110,7 +125,7 @@ class DataSession:
         """
         found = self.rows.records(row, row + 1) if row >= 0 else []
         if not found:
-            raise UsageError(f"there is no row {row}; the data has {self.rows.count():,}", remedy="The first is row 0.")
+            raise UsageError(f"there is no row {row}; the data has {self.count():,}", remedy="The first is row 0.")
         return found[0]
 
     # -- what needs the tokenizer
@@ -162,24 +177,29 @@ class DataSession:
         return tally.result(self.rows.where, self._problems_of_all())
 
     def verdict(self, report: Report = ignore_report) -> dict[str, Any]:
-        """The verdict over all rows; from the cache if it was made before.
+        """The verdict over all rows, from the cache if it was made before; over the first rows of what is streamed.
 
         Besides what the contract has: `fingerprint`; `lengths`, how many rows have how many tokens before cutting, as
         [tokens, rows] ascending; and `num_train_rows`, the items of an epoch after rows are held out for evaluation,
-        weighted and packed.
+        weighted and packed, None for a stream.
         """
         self.pipeline(report)
+        if self.config.data.streaming:
+            self._first = self._first or judge_first_rows(self.rows, self.pipeline(), self.config.data, report)
+            return self._completed(self._first.verdict, np.array(self._first.lengths))
         store = self._store(report)
-        verdict = dict(store.meta[VERDICT])
-        also = [problem_of_all(problem, verdict["num_usable"]) for problem in self._problems_of_all()]
-        verdict["problems"] = [*verdict["problems"], *also]
-        lengths, counts = np.unique(store.lengths, return_counts=True)
         self.selection = select(self.config, self.rows.parts, store)
+        return self._completed(store.meta[VERDICT], store.lengths)
+
+    def _completed(self, verdict: dict[str, Any], lengths: np.ndarray) -> dict[str, Any]:
+        also = [problem_of_all(problem, verdict["num_usable"]) for problem in self._problems_of_all()]
+        tokens, counts = np.unique(lengths, return_counts=True)
         return {
             **verdict,
+            "problems": [*verdict["problems"], *also],
             "fingerprint": self.fingerprint,
-            "lengths": np.stack([lengths, counts], axis=1).tolist(),
-            "num_train_rows": self.selection.num_items,
+            "lengths": np.stack([tokens, counts], axis=1).tolist(),
+            "num_train_rows": self.selection.num_items if self.selection else None,
         }
 
     def judged(self) -> Judged | None:
@@ -190,7 +210,9 @@ class DataSession:
         return self._judgement
 
     def problem_rows(self, code: str) -> list[int]:
-        """All rows that have a problem, once the whole set is judged."""
+        """All rows that have a problem, as far as they are judged."""
+        if self._first:
+            return [int(row) for row in self._first.problem_rows.get(code, ())]
         store = self.known_store()
         return store.problem_rows(code).tolist() if store else []
 

@@ -16,7 +16,9 @@ from tui_trainer.engine.data.problems import Code, RowProblem, remedy_of, severi
 SHOWN_ROWS = 1000
 """Row numbers that a problem lists at most; its count is of all."""
 
-_MAX_UNUSABLE = 0.1
+MAX_UNUSABLE = 0.1
+"""Share of rows of no use above which a run does not start."""
+
 _INTENDED = (Code.TOO_LONG_DROPPED, Code.PREFERENCE_AS_SFT)
 """Reasons for which rows are left out because the user asked for it."""
 
@@ -49,7 +51,7 @@ class Tally:
             if example.row != self._last_row:
                 self.num_rows += 1
                 self._last_row = example.row
-                if not example.is_usable and not any(problem.code in _INTENDED for problem in example.problems):
+                if not example.is_usable and not is_intended(example):
                     self._num_lost += 1
             if example.is_usable:
                 if example.row != self._last_usable:
@@ -128,10 +130,15 @@ class Tally:
             return f'{len(self._rows[Code.TOO_LONG_DROPPED]):,} rows are too long, and data.truncation is "error"'
         if self._num_trained == 0:
             return "no token of any row would be trained"
-        if self._num_lost > _MAX_UNUSABLE * self.num_rows:
+        if self._num_lost > MAX_UNUSABLE * self.num_rows:
             share = self._num_lost / self.num_rows
             return f"{self._num_lost:,} of {self.num_rows:,} rows ({share:.0%}) are of no use"
         return ""
+
+
+def is_intended(example: Example) -> bool:
+    """Whether a row is left out because the user asked for it."""
+    return not example.codes.isdisjoint(_INTENDED)
 
 
 def problem_of_all(problem: RowProblem, num_rows: int) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class DataServer:
         stop = min(int(params.get("stop") or start), start + MAX_ROWS)
         query, columns = Query.of(params.get("query") or {}), params.get("columns")
         if query == Query():
-            records, matcher, num_rows = session.records(start, stop), None, session.rows.num_rows
+            records, matcher, num_rows = session.records(start, stop), None, session.num_rows
         else:
             view = browser.view(query)
             if not view.is_complete and not view.lock.locked() and view.num_searched == 0:

@@ -67,7 +67,7 @@ class RunEvents(TrainerCallback):
                 loss=logs["loss"],
                 learning_rate=logs.get("learning_rate"),
                 grad_norm=logs.get("grad_norm"),
-                epoch=_rounded(state.epoch),
+                epoch=self._epoch(state),
                 num_input_tokens=logs.get("num_input_tokens"),
                 tokens_per_second=_rounded(logs.get("tokens_per_second"), 1),
                 step_seconds=_rounded(logs.get("step_seconds")),
@@ -86,7 +86,11 @@ class RunEvents(TrainerCallback):
     ) -> None:
         """Write the result of an evaluation."""
         extra = {name: value for name, value in (metrics or {}).items() if name.startswith("eval_")}
-        self._events.write(EvalMetrics(step=state.global_step, epoch=_rounded(state.epoch), extra=extra))
+        self._events.write(EvalMetrics(step=state.global_step, epoch=self._epoch(state), extra=extra))
+
+    def _epoch(self, state: TrainerState) -> float | None:
+        """Passes over the data; a stream has none that anyone knows of."""
+        return None if self._facts["num_rows"] is None else _rounded(state.epoch)
 
 
 class RunAlerts(TrainerCallback):

@@ -53,7 +53,8 @@ def describe(event: Event) -> tuple[str, str, str]:
             share = event.num_trainable_parameters / max(event.num_parameters, 1)
             parameters = f"{fmt.count(event.num_trainable_parameters)} parameters trained ({share:.1%})"
             place = f"{event.world_size} × {event.device}"
-            return "▶", "list--good", f"started: {fmt.count(event.num_rows)} rows, {parameters}, {place}"
+            rows = "streamed" if event.num_rows is None else fmt.count(event.num_rows)
+            return "▶", "list--good", f"started: {rows} rows, {parameters}, {place}"
         case EvalMetrics():
             shown = [f"{name.removeprefix('eval_')} {fmt.metric(value)}" for name, value in _told(event).items()]
             return "●", "list--warn", f"evaluated: {', '.join(shown)}"

@@ -39,6 +39,7 @@ def open_dataset(
     *,
     cache_dir: str | None = None,
     num_proc: int | None = None,
+    streaming: bool = False,
     report: Report = ignore_report,
 ) -> Dataset:
     """Open a file, a folder, a shipped sample or a dataset of the hub.
@@ -47,6 +48,7 @@ def open_dataset(
         fields: path and what else `load_dataset` takes.
         cache_dir: cache of the hub.
         num_proc: processes that load from the hub.
+        streaming: read rows of the hub as they are needed instead of fetching all first.
         report: told when the hub is asked.
 
     Raises:
@@ -68,7 +70,8 @@ def open_dataset(
     report(f"asking the hub for {fields.path}", None, None)
     from tui_trainer.engine.data.sources.hub import load_from_hub
 
-    return Dataset(fields.path, load_from_hub(fields, cache_dir, num_proc), is_local=False)
+    splits = load_from_hub(fields, cache_dir, num_proc, streaming=streaming)
+    return Dataset(fields.path, splits, is_local=False)
 
 
 def _demo_path(reference: str) -> Path:

@@ -1,0 +1,68 @@
+"""A run on a stream: it never ends by itself, and goes on after a stop with the rows it would have had."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import TrainerCallback
+
+from tests.engine.data.helpers import said
+from tests.engine.trainer.conftest import BASE
+from tui_trainer.config.resolve import Layer, Values, resolve, typed_values
+from tui_trainer.config.toml import parse_document
+from tui_trainer.engine.data.prepare import PreparedData, prepare_data
+from tui_trainer.engine.models.tokenizer import load_tokenizer
+from tui_trainer.runs.control import send
+from tui_trainer.runs.events import RunResumed, RunStarted, StepMetrics
+from tui_trainer.runs.layout import RunLayout
+
+SETTINGS = ("save_strategy=steps", "save_steps=3", "max_steps=9", "data.streaming=true", "data.max_length=128")
+
+
+class _StopAt(TrainerCallback):
+    def __init__(self, layout: RunLayout, step: int) -> None:
+        self._layout, self._step = layout, step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self._step - 1:
+            send(self._layout, "stop", by="a test")
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TUI_TRAINER_HOME", str(tmp_path / "home"))
+    rows = [{"messages": said(f"question {n}", f"answer {n * n}")} for n in range(20)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def stream(path: Path, *assignments: str) -> PreparedData:
+    """The data of a run, opened anew as by a new process."""
+    values = Values(Layer.FILE, parse_document(BASE, "tiny.toml"))
+    config = resolve([values, typed_values((f"data.path={path}", *assignments))]).config
+    return prepare_data(config, load_tokenizer(config.model))
+
+
+@pytest.mark.parametrize("packing", ["false", "true"])
+def test_a_stopped_stream_goes_on_bit_by_bit(tiny: Any, path: Path, packing: str) -> None:
+    options = (*SETTINGS, f"data.packing={packing}")
+    whole = tiny.run(*options, data=stream(path, *options), directory="whole")
+    whole.train()
+    first = tiny.run(*options, data=stream(path, *options), directory="parts")
+    first.trainer.add_callback(_StopAt(first.layout, 5))
+    first.train()
+    second = tiny.run(*options, data=stream(path, *options), directory="parts")
+    second.train()
+    assert [event.step for event in second.written(RunResumed)] == [5]
+    (started,) = whole.written(RunStarted)
+    assert (started.num_rows, started.max_steps) == (None, 9)
+    losses = {event.step: event.loss for event in whole.written(StepMetrics)}
+    assert len(set(losses.values())) == 9
+    assert {event.step: event.loss for event in second.written(StepMetrics)} == losses
+    assert all(event.epoch is None for event in whole.written(StepMetrics))
+    weights = [run.layout.checkpoint(9) / "model.safetensors" for run in (whole, second)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
