@@ -9,7 +9,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import threading
 import urllib.error
@@ -24,13 +23,13 @@ from tui_trainer.errors import Severity
 from tui_trainer.paths import cache_dir, runs_dir, state_dir
 from tui_trainer.procs.facts import library_versions
 from tui_trainer.procs.hardware import detect_gpus, read_disk_free, read_memory, usable_cpus
+from tui_trainer.procs.login import logout
 from tui_trainer.redact import redact
 
 HUB_SECONDS = 2.0
 _SMALLEST_DISK = 5 << 30
 _SMALLEST_SHARED_MEMORY = 256 << 20
 _SMALLEST_TERMINAL = (60, 16)
-_SESSION_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -126,33 +125,14 @@ def ask_hub() -> dict[str, Any]:
 
 def _session() -> dict[str, Any]:
     """Whether the login manager would kill runs at logout; None where that cannot be known."""
+    found = logout()
     return {
-        "kills_user_processes": _kills_user_processes(),
-        "lingers": _lingers(),
+        "kills_user_processes": found.kills,
+        "lingers": found.lingers,
+        "scopes": found.has_scopes,
+        "warning": found.warning,
         "ssh": "SSH_CONNECTION" in os.environ,
     }
-
-
-def _kills_user_processes() -> bool | None:
-    if not Path("/run/systemd/system").is_dir() or shutil.which("busctl") is None:
-        return None
-    manager = "org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager"
-    try:
-        answer = subprocess.run(
-            ["busctl", "get-property", *manager, "KillUserProcesses"],  # noqa: S607 - the system's own tool
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_SESSION_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() == b"b true" if answer.returncode == 0 else None
-
-
-def _lingers() -> bool:
-    user = os.environ.get("USER") or os.environ.get("LOGNAME") or ""
-    return bool(user) and Path("/var/lib/systemd/linger", user).exists()
 
 
 def _terminal() -> dict[str, Any]:
@@ -242,12 +222,9 @@ def _surroundings_findings(found: Examination) -> Iterator[Finding]:
             f"{found.hub['endpoint']} does not answer within {HUB_SECONDS:.0f} s",
             "Use models and data on this machine, or set HF_ENDPOINT to a mirror.",
         )
-    if found.session["kills_user_processes"]:
-        yield Finding(
-            "warning",
-            "this machine kills a user's processes at logout, runs among them",
-            "`loginctl enable-linger`, then start with `systemd-run --user --scope tui-trainer`.",
-        )
+    if found.session["warning"]:
+        what, _, remedy = found.session["warning"].partition("; " if found.session["scopes"] else ": ")
+        yield Finding("warning", what, f"{remedy[:1].upper()}{remedy[1:]}.")
     terminal = found.terminal
     if terminal["is_terminal"]:
         if terminal["encoding"].lower().replace("-", "") != "utf8":

@@ -50,7 +50,7 @@ def test_document(call: Call) -> None:
     assert {disk["what"] for disk in document["disks"]} == {"runs", "cache", "state", "hub cache"}
     assert document["machine"]["cpus"] >= 1
     assert document["hub"] == {"endpoint": "https://huggingface.co", "reachable": False, "offline_mode": True}
-    assert {"kills_user_processes", "lingers", "ssh"} == set(document["session"])
+    assert {"kills_user_processes", "lingers", "scopes", "warning", "ssh"} == set(document["session"])
     assert {"is_terminal", "term", "columns", "lines", "encoding"} <= set(document["terminal"])
     assert "HF_HUB_OFFLINE is set" in {finding["what"] for finding in document["findings"]}
 
@@ -103,7 +103,8 @@ def test_a_folder_that_cannot_be_written_forbids_training(
 
 
 def test_a_gpu_without_the_right_torch_forbids_training(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tui_trainer.procs.hardware import Gpu
+    from tui_trainer.procs.login import Logout
+from tui_trainer.procs.hardware import Gpu
 
     monkeypatch.setattr(doctor, "detect_gpus", lambda: [Gpu(0, "A100", 1 << 30, 0, 0.0)])
     monkeypatch.setattr(doctor, "library_versions", lambda: {"torch": "2.13.0+cpu"})
@@ -115,5 +116,5 @@ def test_a_gpu_without_the_right_torch_forbids_training(call: Call, monkeypatch:
 
 @pytest.mark.parametrize(("kills", "is_warned"), [(True, True), (False, False), (None, False)])
 def test_logout(call: Call, monkeypatch: pytest.MonkeyPatch, kills: bool | None, is_warned: bool) -> None:
-    monkeypatch.setattr(doctor, "_kills_user_processes", lambda: kills)
+    monkeypatch.setattr(doctor, "logout", lambda: Logout(kills))
     assert ("kills a user's processes" in call("doctor").out) is is_warned

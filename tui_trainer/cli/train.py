@@ -62,6 +62,7 @@ def train(
         return int(ExitCode.DONE)
 
     from tui_trainer.cli.interrupts import Interrupts
+    from tui_trainer.procs.login import logout
     from tui_trainer.procs.spawn import start_existing
 
     interrupted = _interrupted_run(resolved.config.name) if go_on else None
@@ -72,6 +73,8 @@ def train(
         else:
             layout = interrupted
             start_existing(layout, queued=queue)
+        if warning := logout().warning:
+            talk().print(f"warning: {warning}", style="yellow")
         if detach or queue:
             return leave(layout, as_json=as_json)
         return stay(layout, interrupts, as_json=as_json)

@@ -11,6 +11,7 @@ import sys
 
 from tui_trainer.errors import MachineError, error_from_dict
 from tui_trainer.procs.lock import is_held
+from tui_trainer.procs.login import scope_of
 from tui_trainer.procs.proctree import marked
 from tui_trainer.runs.layout import RunLayout
 
@@ -46,7 +47,9 @@ def adopt(layout: RunLayout) -> bool:
 
 def _start_supervisor(layout: RunLayout, *options: str) -> None:
     # -P: a file of the user's in the current folder must not stand in for a module of Python's
-    command = [sys.executable, "-P", "-m", "tui_trainer.procs.supervisor", str(layout.root.absolute()), *options]
+    module = "tui_trainer.procs.supervisor"
+    scope = scope_of(f"tui-trainer run {layout.id}")
+    command = [*scope, sys.executable, "-P", "-m", module, str(layout.root.absolute()), *options]
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True

@@ -28,11 +28,12 @@ class LaunchingScreen(EditingScreen):
     ]
 
     class RunLaunched(Message):
-        """A supervisor holds the new run."""
+        """A supervisor holds the new run; `warning` says what to know before logging out."""
 
-        def __init__(self, layout: RunLayout) -> None:
+        def __init__(self, layout: RunLayout, warning: str) -> None:
             super().__init__()
             self.layout = layout
+            self.warning = warning
 
     class LaunchFailed(Message):
         """The run could not be started."""
@@ -117,16 +118,20 @@ class LaunchingScreen(EditingScreen):
 
     @work(thread=True, group="launch", exit_on_error=False)
     def _start_run(self, is_queued: bool) -> None:
+        from tui_trainer.procs.login import logout
+
         try:
             layout = self.session.services.start_run(self.session.draft.resolved, queued=is_queued)
         except WorkbenchError as error:
             self.post_message(self.LaunchFailed(error))
         else:
-            self.post_message(self.RunLaunched(layout))
+            self.post_message(self.RunLaunched(layout, logout().warning))
 
     @on(RunLaunched)
     async def _run_launched(self, message: RunLaunched) -> None:
         self._is_launching = False
+        if message.warning:
+            self.say(message.warning, problem=True)
         self.session.run.open(message.layout)
         await self.run_action("app.go('train')")
 
