@@ -12,6 +12,7 @@ import pytest
 from tests.cli.conftest import Call
 from tui_trainer import doctor
 from tui_trainer.errors import ExitCode
+from tui_trainer.procs.login import Logout
 
 
 @pytest.fixture(autouse=True)
@@ -103,8 +104,7 @@ def test_a_folder_that_cannot_be_written_forbids_training(
 
 
 def test_a_gpu_without_the_right_torch_forbids_training(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tui_trainer.procs.login import Logout
-from tui_trainer.procs.hardware import Gpu
+    from tui_trainer.procs.hardware import Gpu
 
     monkeypatch.setattr(doctor, "detect_gpus", lambda: [Gpu(0, "A100", 1 << 30, 0, 0.0)])
     monkeypatch.setattr(doctor, "library_versions", lambda: {"torch": "2.13.0+cpu"})

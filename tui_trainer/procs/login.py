@@ -1,9 +1,9 @@
 """Whether the login manager would end a run at logout, and the way out: a scope of the user's own service manager.
 
 systemd-logind with KillUserProcesses=yes kills all that was started in a session when the session ends, whatever
-session of its own it has made for itself. A scope of the user manager is not part of the session; it lives as long as the
-manager does, which is to the user's last logout, or for good with `loginctl enable-linger`. Used by `spawn`, by the
-commands and screens that start runs, and by `doctor`. Where there is no systemd nothing is asked for long.
+session of its own it has made for itself. A scope of the user manager is not part of the session; it lives as long as
+the manager does, which is to the user's last logout, or for good with `loginctl enable-linger`. Used by `spawn`, by
+the commands and screens that start runs, and by `doctor`. Where there is no systemd nothing is asked for long.
 """
 
 from __future__ import annotations
