@@ -12,3 +12,10 @@ def wait_asleep() -> None:
     small model answered ten times slower, for ten times the CPU time. What the user set stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def leave_cores_to_training() -> None:
+    """Let torch use half the cores in this process; a run on the same machine needs the others."""
+    import torch
+
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) // 2)))

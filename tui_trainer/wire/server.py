@@ -57,6 +57,15 @@ class Cancellation:
         if self._event.is_set():
             raise CancelledError("cancelled")
 
+    def wait(self, seconds: float) -> None:
+        """Wait, unless the method should end.
+
+        Raises:
+            CancelledError: somebody cancelled.
+        """
+        self._event.wait(seconds)
+        self.check()
+
 
 Method = Callable[[dict[str, Any], Cancellation], Generator[Any, None, Any]]
 

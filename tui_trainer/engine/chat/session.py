@@ -19,6 +19,7 @@ from tui_trainer.engine.chat.prompt import Prompt, Prompter, habits_of
 from tui_trainer.engine.chat.question import Question
 from tui_trainer.engine.generate.engine import Engine, Generation
 from tui_trainer.engine.generate.forward.choose import Choice, choose_forward
+from tui_trainer.engine.generate.forward.interface import Forward
 from tui_trainer.engine.generate.knobs import YOURS, ResolvedKnobs, model_defaults, resolve_knobs, sampling_knobs
 from tui_trainer.engine.models.int8 import INT8
 from tui_trainer.engine.models.load import LoadedModel
@@ -62,6 +63,8 @@ class ChatSession:
         adapter: the adapter that its tokens go through, where the model has several.
 
     Attributes:
+        choice: the forward pass, and why it is not the lean one.
+        stamp: which weights the answers come from.
         layers: the knobs below the user's, as `resolve_knobs` takes them: the model's, the run's.
     """
 
@@ -93,7 +96,7 @@ class ChatSession:
     def use(self, loaded: LoadedModel, choice: Choice, adapter: str) -> None:
         """Answer with a model from now on; what was kept of the conversation is dropped."""
         self.loaded = loaded
-        self._choice = choice
+        self.choice = choice
         self.engine = Engine(
             loaded.model,
             loaded.tokenizer,
@@ -104,6 +107,16 @@ class ChatSession:
         )
         self._memory = MemoryGuard(loaded.model, loaded.device, loaded.dtype, self.engine.forget)
         self.stamp = stamp_of(loaded.source)
+
+    @property
+    def dtype_name(self) -> str:
+        """The type of its weights, as `load` takes it."""
+        return INT8 if self.loaded.is_int8 else str(self.loaded.dtype).removeprefix("torch.")
+
+    @property
+    def forward(self) -> Forward:
+        """What runs its tokens."""
+        return self.choice.forward
 
     @property
     def adapter(self) -> str:
@@ -140,8 +153,8 @@ class ChatSession:
             "stamp": self.stamp,
             "num_parameters": loaded.num_parameters,
             "device": str(loaded.device),
-            "dtype": INT8 if loaded.is_int8 else str(loaded.dtype).removeprefix("torch."),
-            "decode": {"kind": self._choice.forward.kind, "note": self._choice.note},
+            "dtype": self.dtype_name,
+            "decode": {"kind": self.forward.kind, "note": self.choice.note},
             "context_length": loaded.context_length,
             "has_template": self.prompter.template is not None,
             "template": self.prompter.describe(),

@@ -9,6 +9,7 @@ with the first model, so that an unused worker costs little.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,9 @@ from tui_trainer.engine.chat.slots import Slots
 from tui_trainer.engine.generate.knobs import YOURS, inspect_knobs
 from tui_trainer.engine.report import Report
 from tui_trainer.engine.servers.progress import with_progress
-from tui_trainer.engine.threads import wait_asleep
+from tui_trainer.engine.threads import leave_cores_to_training, wait_asleep
+from tui_trainer.runs.status import read_status
+from tui_trainer.runs.store import find_run
 from tui_trainer.wire.server import Cancellation, Method, serve_stdio
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ class ChatServer:
         """Method name to generator function."""
         return {
             "load": self.load,
+            "swap": self.swap,
+            "follow": self.follow,
             "unload": self.unload,
             "knobs": self.knobs,
             "render": self.render,
@@ -54,8 +59,70 @@ class ChatServer:
 
     def load(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
         """Load a model {model, adapter?, device?, dtype?, decode?} in place of the slot's; returns `describe()`."""
-        settings = {name: str(params[name]) for name in ("adapter", "device", "dtype", "decode") if params.get(name)}
         slot = self._slots.name_of(params.get("slot"))
+        with self._alone(cancellation):
+            self._slots.drop(slot)
+            yield from self._load(slot, params, cancellation)
+            return self._slots.describe(slot)
+
+    def swap(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
+        """Put the weights of another model {model, adapter?} into a slot, over its own where they fit.
+
+        Returns:
+            `describe()` with "how": adapter in place, weights in place or loaded anew; and "seconds".
+        """
+        with self._alone(cancellation):
+            return (yield from self._swap(self._slots.name_of(params.get("slot")), params, cancellation))
+
+    def follow(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
+        """Take each checkpoint of {run} as it is published, between answers; stays open until the run has ended.
+
+        Yields:
+            {"event": waiting | swapped | skipped, "step", and of a swap "path", "age_seconds", "seconds", "how",
+            "device", "note"}; how far a load is.
+
+        Returns:
+            {"event": "ended", "step", "reason"}.
+        """
+        from tui_trainer.engine.chat.following import Follower
+
+        slot = self._slots.name_of(params.get("slot"))
+        run = str(params.get("run") or "")
+        layout = find_run(run)
+
+        def swap(reference: str) -> Answer:
+            with self._alone(cancellation):
+                wanted = {**params, "model": reference}
+                if read_status(layout).state.is_live:
+                    leave_cores_to_training()
+                return (yield from self._swap(slot, wanted, cancellation))
+
+        return (yield from Follower(run, layout, swap, cancellation.wait).follow())
+
+    def _swap(self, slot: str, params: Mapping[str, Any], cancellation: Cancellation) -> Answer:
+        started = time.perf_counter()
+        how = "loaded anew"
+        session = self._slots.get(slot)
+        if session is not None:
+            from tui_trainer.engine.chat.swapping import swapped
+            from tui_trainer.engine.models.load import locate_for_chat
+
+            source = locate_for_chat(str(params.get("model") or ""), params.get("adapter") or None)
+            is_shared = self._slots.describe(slot)["shares_weights"]
+            found = swapped(session, str(params["model"]), source, is_shared=is_shared)
+            if found is not None:
+                self._slots.put(slot, found[0])
+                how = found[1]
+        if session is None or how == "loaded anew":
+            keeps = {} if session is None else {"device": str(session.loaded.device), "dtype": session.dtype_name}
+            self._slots.drop(slot)
+            yield from self._load(slot, keeps | dict(params), cancellation)
+        return self._slots.describe(slot) | {"how": how, "seconds": time.perf_counter() - started}
+
+    def _load(
+        self, slot: str, params: Mapping[str, Any], cancellation: Cancellation
+    ) -> Generator[dict[str, Any], None, None]:
+        settings = {name: str(params[name]) for name in ("adapter", "device", "dtype", "decode") if params.get(name)}
 
         def task(report: Report) -> ChatSession:
             report("loading the libraries", None, None)
@@ -64,11 +131,8 @@ class ChatServer:
             wanted = Wanted(str(params.get("model") or ""), **settings)
             return open_session(wanted, self._slots.other(slot), report)
 
-        with self._alone(cancellation):
-            self._slots.drop(slot)
-            session = yield from with_progress(task, cancellation)
-            self._slots.put(slot, session)
-            return self._slots.describe(slot)
+        session = yield from with_progress(task, cancellation)
+        self._slots.put(slot, session)
 
     def unload(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
         """Give the memory of a slot's model back, or of all without {slot}."""
