@@ -101,3 +101,16 @@ def test_forgetting_what_was_done_again() -> None:
     assert (list(series), series.num_samples, series.low) == ([], 0, math.inf)
     series.append(0, 1.0)
     assert (series.low, series.high) == (1.0, 1.0)
+
+
+def test_nothing_is_lost_after_going_back_into_a_joined_bucket() -> None:
+    series = Series(num_buckets=4)
+    for number in range(16):
+        series.append(number, float(number))
+    series.forget_after(5)
+    assert series.last is not None
+    assert series.last[0] == 5
+    for number in range(6, 16):
+        assert series.last[0] < number
+        series.append(number, 100.0)
+    assert series.last == (15.0, 100.0)

@@ -90,6 +90,24 @@ def test_steps_done_again_after_a_resume_count_in_their_last_form(layout: RunLay
     assert reader.view.final is None
 
 
+def test_what_a_branch_left_behind_is_marked(layout: RunLayout) -> None:
+    with JournalWriter(layout.events) as journal:
+        journal.write(RunStarted(**STARTED))
+        for step in (2, 4, 6):
+            journal.write(EvalMetrics(step=step, extra={"eval_loss": 1.0}))
+            journal.write(CheckpointSaved(step=step, path="x", bytes=1, seconds=0.1))
+            journal.write(Sample(step=step, prompt="a", text="b"))
+        journal.write(RunResumed(**STARTED, step=4, attempt=1, superseded_steps=2))
+        journal.write(CheckpointSaved(step=5, path="x", bytes=1, seconds=0.1, attempt=1))
+    view = read_all(RunReader(layout)).view
+    assert [event.step for event in view.checkpoints] == [2, 4, 5]
+    assert [event.step for event in view.samples] == [2, 4]
+    assert view.last_eval is None
+    marked = [(type(event).__name__, event.step) for event in view.notable if event.seq in view.superseded]
+    assert marked == [("EvalMetrics", 6), ("CheckpointSaved", 6)]
+    assert len(view.notable) == 9
+
+
 def test_a_file_that_was_replaced_is_a_new_story(layout: RunLayout) -> None:
     with JournalWriter(layout.events) as journal:
         for step in range(1, 6):

@@ -66,7 +66,13 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunResumed(RunStarted):
-    """As `RunStarted`, going on from the checkpoint at `step`."""
+    """As `RunStarted`, going on from the checkpoint at `step`: what earlier attempts tell of later steps is superseded.
+
+    Attributes:
+        superseded_steps: how many steps had been made after the checkpoint.
+    """
+
+    superseded_steps: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

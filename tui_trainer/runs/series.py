@@ -73,7 +73,10 @@ class Series:
         self.last = (x, y)
 
     def forget_after(self, x: float) -> None:
-        """Drop the samples beyond `x`, because what follows was done again; a bucket that `x` lies in is kept whole."""
+        """Drop the samples beyond `x`, because what follows was done again.
+
+        A bucket that `x` lies in is kept whole and closed at `x`, so that none of what follows is taken for old.
+        """
         keep = bisect_right(self._first_x, x)
         if keep == len(self._low):
             return
@@ -81,6 +84,8 @@ class Series:
         for values in (self._first_x, self._last_x, self._low, self._high, self._sum, self._num_good, self._num_bad):
             del values[keep:]
         self._in_last = self._per_bucket
+        if keep:
+            self._last_x[-1] = min(self._last_x[-1], x)
         self.low, self.high = min(self._low, default=math.inf), max(self._high, default=-math.inf)
         self.last = (self._last_x[-1], self._column(keep - 1).mean) if keep else None
 

@@ -40,6 +40,7 @@ class RunView:
         series: metric name to its values over steps; evaluation metrics under their own names.
         notable: the events worth a line of their own, oldest first.
         samples: the answers to the fixed prompts.
+        superseded: numbers of the notable events that belong to steps which were done again after a resume.
         num_torn: lines of the event file that could not be read.
     """
 
@@ -53,6 +54,7 @@ class RunView:
     checkpoints: list[CheckpointSaved] = field(default_factory=list)
     notable: deque[Event] = field(default_factory=lambda: deque(maxlen=_NUM_RECENT))
     samples: list[Sample] = field(default_factory=list)
+    superseded: set[int] = field(default_factory=set)
     num_events: int = 0
     num_torn: int = 0
 
@@ -72,15 +74,23 @@ class RunView:
         if isinstance(event, RunStarted):
             self.started, self.final, self.progress = event, None, None
         if isinstance(event, RunResumed):
-            # of the steps done twice those of the later attempt count
-            for series in self.series.values():
-                series.forget_after(event.step)
+            self._go_back(event.step)
         if isinstance(event, CheckpointSaved):
             self.checkpoints.append(event)
         if isinstance(event, FINAL_EVENTS):
             self.final = event
         if isinstance(event, (RunStarted, EvalMetrics, CheckpointSaved, ControlApplied, Alert, *FINAL_EVENTS)):
             self.notable.append(event)
+
+    def _go_back(self, step: int) -> None:
+        """Of the steps that are done again those of the later attempt count."""
+        for series in self.series.values():
+            series.forget_after(step)
+        self.checkpoints = [event for event in self.checkpoints if event.step <= step]
+        self.samples = [event for event in self.samples if event.step <= step]
+        if self.last_eval is not None and self.last_eval.step > step:
+            self.last_eval = None
+        self.superseded |= {event.seq for event in self.notable if event.step > step}
 
     def _apply_step(self, event: StepMetrics) -> None:
         self.last, self.progress = event, None

@@ -284,7 +284,8 @@ def test_going_back_keeps_the_other_branch_and_forgets_its_commands(tiny: Any) -
     assert third.resumption.state.step == 6
     third.train()
     assert weights(third, 8) == weights(plain, 8)
-    assert [(event.step, event.attempt) for event in third.written(RunResumed)] == [(4, 1), (6, 2)]
+    resumed = [(event.step, event.attempt, event.superseded_steps) for event in third.written(RunResumed)]
+    assert resumed == [(4, 1, 3), (6, 2, 1)]
     assert (layout.superseded / "1" / "step-000006").is_dir()
 
 

@@ -43,11 +43,16 @@ class RunEvents(TrainerCallback):
     @override
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Say that the first step is about to be made."""
-        kind = RunResumed if self._is_resumed else RunStarted
-        self._events.write(
-            kind(step=state.global_step, max_steps=state.max_steps, num_epochs=state.num_train_epochs, **self._facts),
-            durable=True,
-        )
+        facts: dict[str, Any] = {
+            "step": state.global_step,
+            "max_steps": state.max_steps,
+            "num_epochs": state.num_train_epochs,
+            **self._facts,
+        }
+        started = RunStarted(**facts)
+        if self._is_resumed:
+            started = RunResumed(**facts, superseded_steps=max(self._events.reached - state.global_step, 0))
+        self._events.write(started, durable=True)
 
     @override
     def on_log(

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from dataclasses import replace
 
-from tui_trainer.runs.events import Event, Progress
+from tui_trainer.runs.events import Event, Progress, decode
 from tui_trainer.runs.files import write_json
 from tui_trainer.runs.identity import ProcessIdentity
 from tui_trainer.runs.journal import JournalWriter, read_lines
@@ -18,6 +18,7 @@ from tui_trainer.runs.layout import RunLayout
 
 _MAX_WAITING = 10_000
 _PROGRESS_SECONDS = 0.25
+_STEP = b'"type":"StepMetrics"'
 _STARTS = (b'"type":"RunStarted"', b'"type":"RunResumed"')
 
 
@@ -30,11 +31,12 @@ class EventLog:
 
     Attributes:
         attempt: how often the run was started before.
+        reached: the last step that was made before this start.
         last_step: step of the last event.
     """
 
     def __init__(self, layout: RunLayout, *, is_writer: bool) -> None:
-        self.attempt = _count_starts(layout) if is_writer else 0
+        self.attempt, self.reached = _earlier_starts(layout) if is_writer else (0, 0)
         self.last_step = 0
         self._writer = JournalWriter(layout.events) if is_writer else None
         self._waiting: deque[Event] = deque(maxlen=_MAX_WAITING)
@@ -63,8 +65,15 @@ class EventLog:
             self._writer.close()
 
 
-def _count_starts(layout: RunLayout) -> int:
-    return sum(any(mark in line for mark in _STARTS) for line in read_lines(layout.events))
+def _earlier_starts(layout: RunLayout) -> tuple[int, int]:
+    """How often the run was started, and the last step that it made."""
+    count, last = 0, b""
+    for line in read_lines(layout.events):
+        if _STEP in line:
+            last = line
+        count += any(mark in line for mark in _STARTS)
+    event = decode(last)
+    return count, event.step if event is not None else 0
 
 
 class ProgressReport:

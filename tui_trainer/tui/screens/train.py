@@ -136,7 +136,7 @@ class TrainScreen(WorkbenchScreen):
         self._show_plots(view)
         line = self.query_one("#numbers", Static)
         line.update(numbers(view, line.content_size.width))
-        self.query_one(EventList).show(list(view.notable))
+        self.query_one(EventList).show(list(view.notable), view.superseded)
         self.query_one(Answers).show(view.samples)
 
     def _show_plots(self, view: RunView) -> None:

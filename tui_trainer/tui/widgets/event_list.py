@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tui_trainer.runs.events import (
     Alert,
@@ -27,20 +27,23 @@ class EventList(CursorList):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._events: Sequence[Event] = ()
+        self._superseded: Collection[int] = ()
 
-    def show(self, events: Sequence[Event]) -> None:
-        """Show events, given oldest first."""
+    def show(self, events: Sequence[Event], superseded: Collection[int] = ()) -> None:
+        """Show events, given oldest first; those whose numbers are in `superseded` belong to a branch that was left."""
         if len(events) == len(self._events) and (not events or events[-1] is self._events[0]):
             return
         at_top = self.cursor == 0
         grown = len(events) - len(self._events)
-        self._events = events[::-1]
+        self._events, self._superseded = events[::-1], frozenset(superseded)
         self.set_num_lines(len(events), cursor=0 if at_top else self.cursor + max(grown, 0))
 
     def line_parts(self, line: int) -> Parts:
         """Step, sign, what happened."""
         event = self._events[line]
         sign, style, text = describe(event)
+        if event.seq in self._superseded:
+            style, text = "list--dim", f"superseded: {text}"
         return ((f"{fmt.count(event.step):>7} ", "list--dim"), (f"{sign} ", style), (safe_line(text), style))
 
 
@@ -48,7 +51,9 @@ def describe(event: Event) -> tuple[str, str, str]:
     """Sign, style and sentence of an event."""
     match event:
         case RunResumed():
-            return "▶", "list--good", f"resumed, attempt {event.attempt}"
+            later = event.superseded_steps
+            steps = f"; {fmt.count(later)} later {'steps are' if later != 1 else 'step is'} superseded" if later else ""
+            return "▶", "list--good", f"resumed, attempt {event.attempt}{steps}"
         case RunStarted():
             share = event.num_trainable_parameters / max(event.num_parameters, 1)
             parameters = f"{fmt.count(event.num_trainable_parameters)} parameters trained ({share:.1%})"
