@@ -80,20 +80,17 @@ def progress_words(state: DatasetState) -> str:
     return f"judging the whole set: {fmt.count(done)}{share} rows …"
 
 
-def found_lines(info: dict[str, Any], has_model: bool) -> Content:
+def found_pairs(info: dict[str, Any], has_model: bool) -> list[tuple[str, str]]:
     """What was found out about the rows: format, columns, template, tokenizer."""
     if not info:
-        return Content("")
+        return []
     sureness = info.get("confidence")
-    lines = [("format", str(info.get("format") or "unknown"))]
+    pairs = [("format", str(info.get("format") or "unknown"))]
     if isinstance(sureness, float) and sureness < 1:
-        lines.append(("", f"{sureness:.0%} sure; f corrects it"))
-    lines += [(str(role), f"← {column}") for role, column in (info.get("columns") or {}).items()]
+        pairs.append(("", f"{sureness:.0%} sure; f corrects it"))
+    pairs += [(str(role), f"← {column}") for role, column in (info.get("columns") or {}).items()]
     if template := info.get("template"):
-        lines.append(("template", f"{template.get('name')} ({template.get('source')})"))
+        pairs.append(("template", f"{template.get('name')} ({template.get('source')})"))
     if not has_model:
-        lines.append(("tokens", "one a byte: m chooses a model"))
-    return Content("\n").join(
-        Content.assemble((f" {safe_line(name):<11}", "$text-disabled"), (safe_line(text), "$text-muted"))
-        for name, text in lines
-    )
+        pairs.append(("tokens", "one a byte: m chooses a model"))
+    return pairs

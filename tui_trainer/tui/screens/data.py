@@ -18,10 +18,11 @@ from tui_trainer.tui.recent import remember_source
 from tui_trainer.tui.rows_query import RowQuery
 from tui_trainer.tui.screens.editing import draft_field
 from tui_trainer.tui.screens.looking import LookingScreen
-from tui_trainer.tui.verdict_words import found_lines, progress_words, verdict_line
+from tui_trainer.tui.verdict_words import found_pairs, progress_words, verdict_line
 from tui_trainer.tui.widgets.cursor_list import Heading
 from tui_trainer.tui.widgets.field_list import FieldList
 from tui_trainer.tui.widgets.length_chart import LengthChart
+from tui_trainer.tui.widgets.pairs import Pairs
 from tui_trainer.tui.widgets.row_table import RowTable
 from tui_trainer.tui.widgets.sample_view import SampleView
 
@@ -81,7 +82,7 @@ class DataScreen(LookingScreen):
             with Vertical(id="source-pane") as pane:
                 pane.border_title = "Source"
                 yield FieldList(label_width=12, id="source")
-                yield Static("", id="found", markup=False)
+                yield Pairs(id="found")
             with Vertical(id="right"):
                 yield Static(_WELCOME, id="welcome", markup=False)
         yield Static("", id="verdict", markup=False)
@@ -149,7 +150,7 @@ class DataScreen(LookingScreen):
         if state.verdict is not self._shown_verdict:
             self._shown_verdict = state.verdict
             self.table.refetch()
-        self.query_one("#found", Static).update(found_lines(state.info, self._has_model()))
+        self.query_one("#found", Pairs).show(found_pairs(state.info, self._has_model()))
         self._show_verdict(state)
 
     def _has_model(self) -> bool:

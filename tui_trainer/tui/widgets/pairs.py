@@ -1,4 +1,4 @@
-"""Names with values beside them, the values wrapped under themselves; used for consequences and for a run's details."""
+"""Names with values beside them, the values wrapped under themselves; used on Data, Args and Runs."""
 
 from __future__ import annotations
 
