@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tui_trainer.engine.chat.prompt_file import read_prompts
 from tui_trainer.engine.chat.question import Question
-from tui_trainer.errors import DataError, UsageError
+from tui_trainer.errors import UsageError
 
 Asked = str | list[dict[str, Any]]
 """A question alone, or the conversation that ends with it."""
@@ -24,7 +24,7 @@ def questions_of(
         DataError: the file cannot be read, or a line of it is no question.
         UsageError: the pipe holds nothing.
     """
-    asked: list[Asked] = [*prompts, *(_from_file(file) if file else ())]
+    asked: list[Asked] = [*prompts, *(item.asked for item in read_prompts(file))] if file else [*prompts]
     if not asked and file is None:
         if sys.stdin.isatty():
             return None
@@ -46,30 +46,3 @@ def with_system(asked: Asked, system: str | None) -> list[dict[str, Any]]:
     if system and not any(message.get("role") == "system" for message in messages):
         messages.insert(0, {"role": "system", "content": system})
     return messages
-
-
-def _from_file(path: Path) -> Iterator[Asked]:
-    try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"is not UTF-8 text (byte {error.start})", where=str(path)) from None
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    if not lines:
-        raise DataError("holds no question", where=str(path), remedy="Write one question a line.")
-    for number, line in lines:
-        yield line if path.suffix.lower() not in (".jsonl", ".json") else _from_json(line, f"{path}:{number}")
-
-
-def _from_json(line: str, where: str) -> Asked:
-    try:
-        value: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"is not valid JSON: {error}", where=where, remedy="Each line has to be an object.") from None
-    asked = value.get("prompt", value.get("messages")) if isinstance(value, dict) else value
-    if isinstance(asked, str) and asked:
-        return asked
-    if isinstance(asked, list) and asked and all(isinstance(message, dict) for message in asked):
-        return asked
-    raise DataError('asks nothing: it has neither "prompt" nor "messages"', where=where)

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from tui_trainer.config.sampling import SamplingParams
+from tui_trainer.engine.chat.prompt_file import Item
 from tui_trainer.engine.chat.question import Question
 from tui_trainer.engine.chat.session import ChatSession
 from tui_trainer.engine.generate.candidates import TokenLogprob
@@ -168,3 +170,75 @@ def _side(session: ChatSession, token: TokenLogprob) -> dict[str, Any]:
 def _means(tokens: Sequence[TokenLogprob]) -> Mapping[str, float | None]:
     mean = mean_logprob(tokens)
     return {"mean_logprob": mean, "perplexity": perplexity(mean)}
+
+
+def score_document(
+    a: ChatSession,
+    b: ChatSession | None,
+    items: Sequence[Item | str],
+    system: str | None,
+    max_tokens: int,
+    check: Check,
+) -> dict[str, Any]:
+    """The result of the worker's `score`: perplexities over a set, and how far the models are apart.
+
+    Args:
+        a: the first model.
+        b: the second, or None.
+        items: plain texts, or prompts with the reply to be judged; without one it is A's most probable answer.
+        system: system message of prompts that have none.
+        max_tokens: longest such answer.
+        check: called between texts; what it raises ends the work.
+
+    Raises:
+        UsageError: there is nothing to judge, or the models' tokens are not the same.
+        WorkbenchError: a prompt cannot be asked.
+    """
+    check_same_tokens(a, b)
+    sessions = [session for session in (a, b) if session is not None]
+    rows, everything = [], []
+    for item in items:
+        check()
+        prompts, ids, text = _judged(sessions, item, system, max_tokens)
+        weighed = weighed_reply(a, b, prompts, ids, 0, check) if ids else []
+        means = summary(weighed)
+        rows.append(
+            {
+                "text": text,
+                "num_tokens": len(ids),
+                "a": means["a"]["perplexity"],
+                "b": means["b"]["perplexity"] if means["b"] else None,
+                "kl": means["mean_kl"],
+            }
+        )
+        everything += weighed
+    if not everything:
+        raise UsageError("there is no text with a token to judge", remedy="Give texts or prompts.")
+    means = summary(everything)
+    return {
+        "rows": rows,
+        "a": _with_bits(means["a"]),
+        "b": _with_bits(means["b"]) if means["b"] else None,
+        "kl": means["mean_kl"],
+        "num_tokens": len(everything),
+    }
+
+
+def _judged(
+    sessions: Sequence[ChatSession], item: Item | str, system: str | None, max_tokens: int
+) -> tuple[list[Sequence[int]], Sequence[int], str]:
+    """What stands before the judged tokens for each model, those tokens, and what the row is called."""
+    if isinstance(item, str):
+        ids = sessions[0].prompter.from_text(item).ids
+        return [ids[:1]] * len(sessions), ids[1:], item
+    question = Question(messages=item.messages(system))
+    prompts = [session.prompter.prompt_for(question).ids for session in sessions]
+    if item.reply is not None:
+        return [*prompts], sessions[0].prompter.reply_ids(question, item.reply), item.name
+    knobs = SamplingParams(temperature=0.0, max_tokens=max_tokens)
+    return [*prompts], sessions[0].engine.generate(prompts[0], knobs)[0].ids, item.name
+
+
+def _with_bits(means: Mapping[str, float | None]) -> dict[str, float | None]:
+    mean = means["mean_logprob"]
+    return {"perplexity": means["perplexity"], "bits_per_token": None if mean is None else -mean / math.log(2)}

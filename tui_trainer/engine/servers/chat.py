@@ -1,9 +1,9 @@
 """The chat worker: loads models, answers, compares, looks into answers; one process beside the front end.
 
-Up to two models are held, in the slots "a" and "b". `load`, `generate`, `knobs`, `render`, `swap` and `unload` take
-{slot?}, "a" unless said otherwise; `tokens`, `alternatives`, `compare` and `score` look at all that is loaded. A
-question is {messages | prompt, params?, template_kwargs?, tools?, prefill? | prefill_ids?}. The libraries are loaded
-with the first model, so that an unused worker costs little.
+Up to two models are held, in the slots "a" and "b". `load`, `generate`, `knobs`, `render`, `swap`, `follow` and
+`unload` take {slot?}, "a" unless said otherwise; `tokens`, `alternatives`, `compare` and `score` look at all that is
+loaded; `prompt_set` brings its own models. A question is {messages | prompt, params?, template_kwargs?, tools?,
+prefill? | prefill_ids?}. The libraries are loaded with the first model, so that an unused worker costs little.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tui_trainer.engine.chat.prompt_file import Item, read_prompts
 from tui_trainer.engine.chat.question import Question
 from tui_trainer.engine.chat.slots import Slots
 from tui_trainer.engine.generate.knobs import YOURS, inspect_knobs
@@ -32,6 +34,7 @@ Answer = Generator[dict[str, Any], None, dict[str, Any]]
 _POLL_SECONDS = 0.05
 _NUM_TOP = 5
 _NUM_ALTERNATIVES = 20
+_NUM_SCORED = 64
 
 
 class ChatServer:
@@ -55,6 +58,9 @@ class ChatServer:
             "compare": self.compare,
             "tokens": self.tokens,
             "alternatives": self.alternatives,
+            "score": self.score,
+            "prompt_set": self.prompt_set,
+            "read_prompts": self.read_prompts,
         }
 
     def load(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
@@ -222,6 +228,50 @@ class ChatServer:
             num_top = int(params.get("top", _NUM_ALTERNATIVES))
             return alternatives_document(a, b, Question.of(params), reply, position, num_top)
 
+    def score(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
+        """Perplexity of each loaded model over {texts}, or over the replies to {prompts, system?}, and KL of B from A.
+
+        A prompt without "reply" is answered by A, greedily, with at most {max_tokens?} tokens.
+
+        Returns:
+            {"rows": [{"text", "num_tokens", "a": perplexity, "b", "kl"}], "a": {"perplexity", "bits_per_token"}, "b",
+            "kl": mean of a token in nats, "num_tokens"}.
+        """
+        with self._alone(cancellation):
+            a, b = self._slots.pair()
+            from tui_trainer.engine.chat.insight import score_document
+
+            yield from ()
+            items: list[Item | str] = [*map(str, params.get("texts") or ()), *_items(params)]
+            max_tokens = int(params.get("max_tokens") or _NUM_SCORED)
+            return score_document(a, b, items, params.get("system"), max_tokens, cancellation.check)
+
+    def prompt_set(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
+        """Ask {prompts, system?, params?} of all {models}; a run alone means all its checkpoints.
+
+        With {baseline} each answer's row has the divergence from that model.
+
+        Yields:
+            {"row": …} and how far it is.
+
+        Returns:
+            As `prompt_set.ask_all`.
+        """
+        with self._alone(cancellation):
+            from tui_trainer.engine.chat.measuring import measure
+            from tui_trainer.engine.chat.prompt_set import PromptSet
+
+            prompts = PromptSet(_items(params), params.get("params") or {}, params.get("system"))
+            models = [str(model) for model in params.get("models") or ()]
+            baseline = params.get("baseline")
+            return (yield from measure(self._slots, prompts, models, baseline and str(baseline), cancellation.check))
+
+    def read_prompts(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:  # noqa: ARG002
+        """The prompts in a file {path}, as `prompt_set` and `score` take them: {"prompts"}."""
+        yield from ()
+        path = Path(str(params.get("path") or "")).expanduser()
+        return {"prompts": [item.to_dict() for item in read_prompts(path)]}
+
     @contextmanager
     def _alone(self, cancellation: Cancellation) -> Iterator[None]:
         while not self._lock.acquire(timeout=_POLL_SECONDS):
@@ -230,6 +280,11 @@ class ChatServer:
             yield
         finally:
             self._lock.release()
+
+
+def _items(params: Mapping[str, Any]) -> list[Item]:
+    prompts = params.get("prompts") or ()
+    return [Item.of(prompt, f"prompt {number}") for number, prompt in enumerate(prompts, start=1)]
 
 
 if __name__ == "__main__":
