@@ -120,6 +120,17 @@ def test_chat_with_two_models(snap_compare: Any, make_app: MakeApp, size: tuple[
     assert snap_compare(make_app("chat"), terminal_size=size, run_before=before)
 
 
+def test_chat_tokens(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await pilot.press("escape")
+        await _ask(pilot, "what else could stand here")
+        await pilot.press("t")
+        await wait_until(pilot, lambda: bool(_screen(pilot).query("#alternatives")))
+        await wait_until(pilot, lambda: _screen(pilot).query_one("#alternatives").num_lines == 30)
+
+    assert snap_compare(make_app("chat"), terminal_size=size, run_before=before)
+
+
 def test_runs(
     snap_compare: Any, make_app: MakeApp, run: RunLayout, finished_run: RunLayout, size: tuple[int, int]
 ) -> None:

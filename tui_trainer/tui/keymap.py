@@ -30,6 +30,9 @@ _LISTS = (
     ("Samples of a run", "tui_trainer.tui.widgets.answers", "Answers"),
     ("Transcript", "tui_trainer.tui.widgets.transcript", "Transcript"),
     ("Line of the chat", "tui_trainer.tui.widgets.prompt_line", "PromptLine"),
+    ("Tokens of a reply", "tui_trainer.tui.screens.reply_tokens", "ReplyTokens"),
+    ("What the model sees", "tui_trainer.tui.screens.seen", "Seen"),
+    ("A set of prompts", "tui_trainer.tui.screens.measure", "MeasureSheet"),
     ("Choosing a model", "tui_trainer.tui.screens.pick_model", "PickModel"),
 )
 

@@ -29,18 +29,18 @@ class Band:
     label: str
 
 
-NOTHING = Band("$text", "")
+NOTHING = Band("$foreground", "")
 UNKNOWN = Band("$text-disabled", "not known")
 DIFFERENT = Band("bold underline $accent", "differs from the other reply")
 
 _PROBABILITY = (
-    (0.5, Band("$text", "over 50 %")),
+    (0.5, Band("$foreground", "over 50 %")),
     (0.1, Band("$success", "over 10 %")),
     (0.01, Band("$warning underline", "over 1 %")),
     (0.0, Band("bold reverse $error", "less")),
 )
 _RANKS = (
-    (1, Band("$text", "first")),
+    (1, Band("$foreground", "first")),
     (3, Band("$success", "2–3")),
     (10, Band("$warning underline", "4–10")),
     (math.inf, Band("bold reverse $error", "beyond")),
@@ -48,7 +48,7 @@ _RANKS = (
 _DIFFERENCES = (
     (2.0, Band("bold reverse $success", "B far more likely")),
     (0.5, Band("$success underline", "more")),
-    (-0.5, Band("$text", "alike")),
+    (-0.5, Band("$foreground", "alike")),
     (-2.0, Band("$error underline", "less")),
     (-math.inf, Band("bold reverse $error", "far less")),
 )

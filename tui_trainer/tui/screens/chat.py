@@ -14,8 +14,15 @@ from textual.widgets import Static
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.tui.chat.asking import take_scores
 from tui_trainer.tui.chat.colours import DIFFERENCE, PLAIN, next_mode
+from tui_trainer.tui.chat.reply import Opening
 from tui_trainer.tui.chat.tree import Turn
+from tui_trainer.tui.screens.branches import Branches
 from tui_trainer.tui.screens.chat_talk import TalkScreen
+from tui_trainer.tui.screens.measuring import Measuring
+from tui_trainer.tui.screens.reply_tokens import ReplyTokens
+from tui_trainer.tui.screens.saving import Saver
+from tui_trainer.tui.screens.seen import Seen
+from tui_trainer.tui.session import Session
 from tui_trainer.tui.widgets.knob_list import KnobList
 from tui_trainer.tui.widgets.prompt_line import PromptLine
 from tui_trainer.tui.widgets.transcript import Transcript
@@ -36,9 +43,21 @@ class ChatScreen(TalkScreen):
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("v", "colour", "Colour", id="chat-colour", tooltip="Colour tokens: log-probability, rank, B against A"),
+        Binding("t", "tokens", "Tokens", id="chat-tokens", tooltip="The reply's tokens and their alternatives"),
+        Binding("b", "branches", "Branches", show=False, id="chat-branches", tooltip="All branches as a tree"),
+        Binding("w", "seen", "Seen", show=False, id="chat-raw", tooltip="What the model sees: ids, mask, parity"),
+        Binding(
+            "m", "measure", "Measure", show=False, id="chat-measure", tooltip="Run a set of prompts, or score A and B"
+        ),
+        Binding("S", "save", "Save", show=False, id="chat-save", tooltip="Save as a transcript or as rows to train on"),
         Binding("x", "fold", "Unfold", show=False, id="chat-fold", tooltip="Show or fold the thinking"),
         Binding("y", "copy", "Copy", show=False, id="chat-copy", tooltip="Copy the selected turn"),
     ]
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._saver = Saver(self)
+        self._measuring = Measuring(self, self.models)
 
     def compose_body(self) -> Iterable[Widget]:
         """Model lines, transcript and line at the left, knobs at the right."""
@@ -133,6 +152,65 @@ class ChatScreen(TalkScreen):
     def _selection_moved(self, message: Transcript.Selected) -> None:
         message.stop()
         self._score()
+
+    # Sheets
+
+    @on(Transcript.Opened)
+    def _opened(self, message: Transcript.Opened) -> None:
+        message.stop()
+        self.action_tokens()
+
+    def action_tokens(self) -> None:
+        """Show the tokens of the selected reply; from there another token can be taken."""
+        turn = self.transcript.selected
+        question = self.conversation.question_of(turn) if turn is not None else None
+        if turn is None or turn.reply is None or question is None or not turn.reply.ids or turn.reply.is_streaming:
+            self.say("select a reply first")
+            return
+        slot = turn.reply.slot
+
+        def take(opening: Opening | None) -> None:
+            if opening is not None and self._answering is None:
+                self.start_answer(question, opening, (slot,))
+
+        prompt = self.manner().prompt_to(question)
+        self.app.push_screen(ReplyTokens(turn.reply, prompt, self.params(), self.models), take)
+
+    def action_branches(self) -> None:
+        """Show all branches."""
+
+        def take(turn: Turn | None) -> None:
+            if turn is not None:
+                self.conversation.go_to(turn)
+                self.transcript.go_to(turn)
+
+        if self.conversation.root.children:
+            self.app.push_screen(Branches(self.conversation), take)
+        else:
+            self.say("nothing was said yet")
+
+    def action_seen(self) -> None:
+        """Show what the model sees of the selected turn, and what training makes of it."""
+        turn = self.transcript.selected
+        question = self.conversation.question_of(turn) if turn is not None else None
+        if turn is None or question is None:
+            self.say("ask something first")
+            return
+        reply = turn if turn.reply is not None else question.following
+        request = self.manner().prompt_to(question)
+        if reply is not None and reply.reply is not None and not reply.reply.is_failed:
+            request["reply"] = reply.text
+            request["slot"] = reply.reply.slot
+        self.app.push_screen(Seen(request, self.models))
+
+    def action_measure(self) -> None:
+        """Run a set of prompts."""
+        questions = [turn.text for turn in self.conversation.path if turn.role == "user"]
+        self._measuring.start(questions, self.manner())
+
+    def action_save(self) -> None:
+        """Save the conversation."""
+        self._saver.start(self.conversation, self.transcript.system)
 
     def action_copy(self) -> None:
         """Copy the selected turn."""

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widget import Widget
 from textual.widgets import Static
 
 from tui_trainer.errors import WorkbenchError
@@ -76,15 +75,18 @@ class KnobsScreen(ModelsScreen):
     def show_resolved(self, answer: Mapping[str, Any]) -> None:
         """Show what the knobs come to."""
         self._knobs.show_resolved(answer)
-        strategy = safe_line(str(answer.get("strategy") or ""))
-        self.query_one("#panel", Widget).border_title = f"Knobs · {strategy}" if strategy else "Knobs"
         self._show_about()
 
     @on(CursorList.Highlighted, "#knobs")
     def _show_about(self) -> None:
         text, wrong = self._knobs.about()
+        strategy = self._knobs.strategy
         self.query_one("#about-knob", Static).update(
-            Content.assemble((f"{safe(wrong)}\n" if wrong else "", "$error"), (safe(text), "$text-muted"))
+            Content.assemble(
+                (f"{safe_line(strategy)}\n" if strategy else "", "bold"),
+                (f"{safe(wrong)}\n" if wrong else "", "$error"),
+                (safe(text), "$text-muted"),
+            )
         )
 
     @on(FieldList.EditRequested)

@@ -35,6 +35,7 @@ class KnobList(FieldList):
         self._resolved: dict[str, tuple[Any, str]] = {}
         self._ignored: dict[str, str] = {}
         self._problems: dict[str, str] = {}
+        self.strategy = ""
 
     def on_mount(self) -> None:
         """Show the defaults."""
@@ -55,6 +56,7 @@ class KnobList(FieldList):
         knobs = answer.get("knobs") or {}
         self._resolved = {name: (knob.get("value"), str(knob.get("source"))) for name, knob in knobs.items()}
         self._ignored = dict(answer.get("ignored") or {})
+        self.strategy = str(answer.get("strategy") or "")
         self._problems = {
             str(problem.get("key")): ". ".join(filter(None, (problem.get("message"), problem.get("remedy"))))
             for problem in answer.get("problems") or ()

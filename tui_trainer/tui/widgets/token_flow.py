@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
+from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
@@ -166,11 +167,12 @@ class TokenFlow(ScrollView, can_focus=True):
         if self._sample is None or line >= len(self._lines):
             return Strip.blank(width, self.rich_style)
         base = self.rich_style
-        segments = [
-            Segment(piece, base + self.get_component_rich_style(self._style_of(token), partial=True))
-            for token, piece in self._lines[line]
-        ]
+        segments = [Segment(piece, base + self.look_of(token)) for token, piece in self._lines[line]]
         return Strip(segments).adjust_cell_length(width, base)
+
+    def look_of(self, token: int) -> Style:
+        """How a token is drawn."""
+        return self.get_component_rich_style(self._style_of(token), partial=True)
 
     def _style_of(self, token: int) -> str:
         assert self._sample is not None

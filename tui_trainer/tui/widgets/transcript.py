@@ -186,7 +186,7 @@ class Transcript(VerticalScroll, can_focus=True):
         if number >= len(path):
             entered = self.conversation.enter(self.conversation.tip)
             if entered is not None:
-                self._go(entered)
+                self.go_to(entered)
         elif number >= 0:
             self._selected = path[number]
             self.redraw()
@@ -199,9 +199,10 @@ class Transcript(VerticalScroll, can_focus=True):
         if turn is None:
             self.action_select(1)
             return
-        self._go(self.conversation.step(turn, direction))
+        self.go_to(self.conversation.step(turn, direction))
 
-    def _go(self, turn: Turn) -> None:
+    def go_to(self, turn: Turn) -> None:
+        """Show the path as it is now, a turn of it selected."""
         self.call_later(self._show_branch, turn)
 
     async def _show_branch(self, turn: Turn) -> None:
@@ -221,7 +222,7 @@ class Transcript(VerticalScroll, can_focus=True):
         message.stop()
         self.focus()
         self.conversation.go_to(message.turn)
-        self._go(message.turn)
+        self.go_to(message.turn)
 
     def action_open(self) -> None:
         """Open the tokens of the selected turn."""
