@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any, ClassVar
 
 from textual import on, work
@@ -16,7 +18,8 @@ from textual.widgets import ContentSwitcher, Static
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.text import safe, safe_line
 from tui_trainer.tui.feeds.chat import ChatFeed
-from tui_trainer.tui.widgets.sample import IGNORED_LABEL, Sample
+from tui_trainer.tui.widgets.reply_tokens import plain_sample
+from tui_trainer.tui.widgets.sample import Sample, Turn
 from tui_trainer.tui.widgets.sample_view import TabStrip
 from tui_trainer.tui.widgets.token_flow import TokenFlow
 
@@ -150,12 +153,15 @@ class Seen(ModalScreen[None]):
 
 
 def _sample(tokens: Sequence[Mapping[str, Any]]) -> Sample:
-    """Tokens of the worker as a sample whose labels are what is trained."""
-    ids = [int(token["id"]) for token in tokens]
-    labels = [token["id"] if token.get("trained") else IGNORED_LABEL for token in tokens]
+    """Tokens of the worker as a sample whose turns are what is trained and what is not."""
     special = frozenset(int(token["id"]) for token in tokens if token.get("special"))
     texts = [str(token.get("text") or "") for token in tokens]
-    return Sample(0, ids, labels, [1] * len(ids), range(len(ids)), texts, (), special=special)
+    turns = []
+    for is_trained, places in groupby(range(len(tokens)), lambda place: bool(tokens[place].get("trained"))):
+        first, *rest = places
+        turns.append(Turn(first, (rest[-1] if rest else first) + 1, is_trained, "", ""))
+    plain = plain_sample([int(token["id"]) for token in tokens], texts, special)
+    return replace(plain, turns=turns)
 
 
 def _template_line(answer: Mapping[str, Any]) -> str:

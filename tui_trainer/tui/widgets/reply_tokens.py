@@ -12,14 +12,13 @@ from textual.style import Style as ContentStyle
 from tui_trainer.text import safe_line
 from tui_trainer.tui.chat.colours import Band
 from tui_trainer.tui.widgets.cursor_list import CursorList, Parts
-from tui_trainer.tui.widgets.sample import IGNORED_LABEL, Sample
+from tui_trainer.tui.widgets.sample import Sample
 from tui_trainer.tui.widgets.token_flow import TokenFlow
 
 
 def plain_sample(ids: Sequence[int], texts: Sequence[str], special: frozenset[int] = frozenset()) -> Sample:
     """Tokens without a mask, for a `TokenFlow`."""
-    many = len(ids)
-    return Sample(0, ids, [IGNORED_LABEL] * many, [1] * many, range(many), texts, (), special=special)
+    return Sample(row=0, num_tokens=len(ids), first=0, input_ids=ids, tokens=texts, turns=(), special=special)
 
 
 class ReplyFlow(TokenFlow):
