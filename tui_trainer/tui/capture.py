@@ -14,13 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from textual.pilot import Pilot
-from textual.widgets import Input
 
 from tui_trainer.runs.status import State
 from tui_trainer.tui.app import WorkbenchApp
 from tui_trainer.tui.picture import screen_svg
 from tui_trainer.tui.services import real_services
 from tui_trainer.tui.target import Opening, draft_from
+from tui_trainer.tui.widgets.prompt_line import PromptLine
 from tui_trainer.tui.widgets.sample_view import SampleView
 from tui_trainer.tui.widgets.transcript import Transcript
 
@@ -136,7 +136,7 @@ async def identity_story(out: Path) -> None:
 async def _ask(camera: Camera, question: str) -> None:
     if camera.app.current_mode != "chat":
         await camera.go("4", "chat")
-        if not isinstance(camera.app.focused, Input):
+        if not isinstance(camera.app.focused, PromptLine):
             await camera.press("i")
     before = len(camera.app.screen.query_one(Transcript).said)
     await camera.press(*(key if key != " " else "space" for key in question), "enter")

@@ -14,7 +14,8 @@ class PromptLine(TextArea):
     """A field that grows with its text, up to a third of the screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+j", "newline", "New line", show=False, id="line-newline", tooltip="Begin a new line"),
+        Binding("enter", "submit", "Send", id="line-send", tooltip="Send what the line says"),
+        Binding("ctrl+j", "newline", "New line", id="line-newline", tooltip="Begin a new line"),
     ]
     DEFAULT_CSS = """
     PromptLine, PromptLine:focus {
@@ -39,9 +40,17 @@ class PromptLine(TextArea):
         if event.key == "enter":
             event.stop()
             event.prevent_default()
-            self.post_message(self.Submitted(self.text))
+            self.action_submit()
             return
         await super()._on_key(event)
+
+    def check_consume_key(self, key: str, character: str | None = None) -> bool:
+        """Also the slash, of which Textual does not know that it is a character."""
+        return super().check_consume_key(key, character) or key == "slash"
+
+    def action_submit(self) -> None:
+        """Send the text."""
+        self.post_message(self.Submitted(self.text))
 
     def action_newline(self) -> None:
         """Begin a new line."""
