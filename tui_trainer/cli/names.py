@@ -9,6 +9,7 @@ COMMANDS: dict[str, str] = {
     "train": "Train as a configuration or a preset says.",
     "runs": "List, watch, steer, compare and remove runs.",
     "chat": "Talk to a model, a checkpoint or an adapter.",
+    "export": "Write a checkpoint as a folder that any tool can load.",
     "presets": "List, show and copy the shipped configurations.",
     "doctor": "Show what this machine has and what it lacks.",
 }
