@@ -14,6 +14,7 @@ from tui_trainer.errors import MachineError, RunFailedError
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.tui.app import WorkbenchApp
 from tui_trainer.tui.screens.chat import ChatScreen
+from tui_trainer.tui.screens.pick_model import PickModel
 from tui_trainer.tui.widgets.knob_list import KnobList
 from tui_trainer.tui.widgets.prompt_line import PromptLine
 from tui_trainer.tui.widgets.transcript import Said, Transcript, TurnView
@@ -471,3 +472,17 @@ async def test_home_is_not_touched(make_app: MakeApp, tmp_path: Path) -> None:
         await pilot.press("escape")
         await ask(pilot, app, "hi")
     assert not list((tmp_path / "home").rglob("*.toml"))
+
+
+async def test_a_question_without_a_model_asks_for_one_and_is_kept(make_app: MakeApp, world: FakeWorld) -> None:
+    app = make_app("chat")
+    async with app.run_test(size=WIDE) as pilot:
+        chat = app.screen
+        assert isinstance(chat, ChatScreen)
+        chat.models.choose("a", "")
+        await pilot.press("i")
+        chat.query_one(PromptLine).fill("who")
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, PickModel))
+        assert (said(app), chat.query_one(PromptLine).text) == ([], "who")
+        assert world.chat.calls == []

@@ -86,6 +86,9 @@ class TalkScreen(KnobsScreen):
             return
         if self._is_busy():
             return
+        if not self.models.slot("a").reference:
+            self.action_model("a")
+            return
         editing, self._editing = self._editing, None
         self.line.fill("")
         self._show_line()
@@ -119,9 +122,6 @@ class TalkScreen(KnobsScreen):
         transcript = self.transcript
         growing: Growing | None = None
         try:
-            if not self.models.slot("a").reference:
-                self.say("choose a model first: esc, then o", problem=True)
-                return
             was_loaded = all(self.models.slot(name).is_loaded for name in chosen)
             await self.models.ensure_loaded()
             if not was_loaded:
