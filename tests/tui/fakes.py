@@ -74,6 +74,11 @@ class FakeDataWorker:
         ]
         self.blocks_launch = False
         self.is_judged = False
+        self.evil = ""
+        self.sample_extras: dict[str, Any] = {}
+        self.open_gate: asyncio.Event | None = None
+        self.count_gate: asyncio.Event | None = None
+        self.verdict_gate: asyncio.Event | None = None
         self.error: WorkbenchError | None = None
 
     async def call(self, method: str, params: dict[str, Any], on_item: OnItem = None) -> Any:
@@ -81,10 +86,15 @@ class FakeDataWorker:
         await asyncio.sleep(0)
         if self.error is not None:
             raise self.error
+        gate: asyncio.Event | None = getattr(self, f"{method}_gate", None)
+        if gate is not None:
+            if method == "count" and on_item is not None:
+                on_item({"task": "counting", "done": 500, "total": None})
+            await gate.wait()
         return getattr(self, f"_{method}")(params)
 
     def _open(self, params: dict[str, Any]) -> dict[str, Any]:
-        features = {"input": "string", "output": "string"}
+        features = {f"input{self.evil}": "string", "output": "string"}
         splits = {
             "train": {"num_rows": NUM_ROWS, "features": features},
             "test": {"num_rows": 255, "features": features},
@@ -92,11 +102,12 @@ class FakeDataWorker:
         return {
             "sources": [{"path": params["config"]["data"]["path"], "splits": splits}],
             "split": "train",
-            "num_rows": NUM_ROWS,
+            "num_rows": None if self.count_gate else NUM_ROWS,
+            "num_rows_at_least": 100,
             "format": "prompt_completion",
             "confidence": 0.98,
-            "columns": {"prompt": "input", "completion": "output"},
-            "template": {"name": "chatml", "source": "model", "hash": "abcd"},
+            "columns": {"prompt": f"input{self.evil}", "completion": "output"},
+            "template": {"name": f"chatml{self.evil}", "source": "model", "hash": "abcd"},
             "fingerprint": "9f3c12ab77",
         }
 
@@ -108,7 +119,10 @@ class FakeDataWorker:
         cells = [
             {
                 "row": row,
-                "cells": {"input": f"question {row} of the set", "output": f"the answer is {row}"},
+                "cells": {
+                    f"input{self.evil}": f"{self.evil}question {row} of the set",
+                    "output": f"the answer is {row}",
+                },
                 "num_tokens": len(tokens_of(row)) if self.is_judged else None,
                 "num_trained": 5 if self.is_judged else None,
                 "problems": ["answer_cut"] if self.is_judged and row in PROBLEM_ROWS else [],
@@ -142,7 +156,7 @@ class FakeDataWorker:
     def _sample(self, params: dict[str, Any]) -> dict[str, Any]:
         tokens = tokens_of(params["row"])
         first = next(at for at, (_, _, trained) in enumerate(tokens) if trained)
-        text = [text for text, _, _ in tokens]
+        text = [self.evil + text for text, _, _ in tokens]
         return {
             "row": params["row"],
             "where": f"medqa.jsonl:{params['row'] + 1}",
@@ -161,8 +175,9 @@ class FakeDataWorker:
                     "text": "".join(text[first:]),
                 },
             ],
-            "raw": f'{{"input": "question {params["row"]} of the set"}}',
-            "problems": [],
+            "raw": f'{{"input": "{self.evil}question {params["row"]} of the set"}}',
+            "problems": [{"code": self.evil, "message": self.evil}] if self.evil else [],
+            **self.sample_extras,
         }
 
     def _whole(self, params: dict[str, Any]) -> dict[str, Any]:

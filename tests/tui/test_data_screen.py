@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
 from tui_trainer.errors import DataError
 from tui_trainer.tui.app import WorkbenchApp
+from tui_trainer.tui.screens.verdict import VerdictScreen
+from tui_trainer.tui.widgets.batch_grid import FIELDS, BatchGrid
 from tui_trainer.tui.widgets.row_table import RowTable
-from tui_trainer.tui.widgets.sample_view import SampleView
+from tui_trainer.tui.widgets.sample_view import VIEWS, SampleView
 from tui_trainer.tui.widgets.token_flow import TokenFlow
 
-from .fakes import NUM_ROWS, FakeWorld, tokens_of
+from .fakes import NUM_ROWS, PROBLEM_ROWS, FakeWorld, tokens_of
 from .waiting import wait_until
 
 MakeApp = Callable[..., WorkbenchApp]
@@ -134,3 +138,225 @@ async def test_hostile_text_reaches_no_widget_raw(make_app: MakeApp, world: Fake
         assert "\x1b" not in drawn
         assert "\x9b" not in drawn
         assert "[bold]" in drawn
+
+
+async def test_the_screen_may_be_visited_while_the_dataset_is_being_opened(make_app: MakeApp, world: FakeWorld) -> None:
+    world.data.open_gate = asyncio.Event()
+    app = make_app("args")
+    async with app.run_test(size=SIZE) as pilot:
+        await wait_until(pilot, lambda: "open" in [method for method, _ in world.data.calls])
+        await pilot.press("1")
+        world.data.open_gate.set()
+        view = await _row_shown(app, pilot)
+        assert view.sample is not None
+        assert app.screen.query_one(RowTable).num_lines == NUM_ROWS
+
+
+async def _judged(app: WorkbenchApp, pilot: Pilot[Any]) -> RowTable:
+    """The table, once the whole set is judged."""
+    await _row_shown(app, pilot)
+    await wait_until(pilot, lambda: app.session.dataset.state.verdict is not None)
+    return app.screen.query_one(RowTable)
+
+
+def _title(app: WorkbenchApp) -> str:
+    return str(app.screen.query_one("#rows-pane").border_title).replace("\u202f", " ")
+
+
+def _drawn(app: WorkbenchApp) -> str:
+    """All that is on the screen."""
+    strips = app.screen._compositor.render_strips()
+    return "\n".join("".join(segment.text for segment in strip) for strip in strips)
+
+
+async def test_a_search_shows_only_the_rows_that_hold_the_text(make_app: MakeApp) -> None:
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        table = await _judged(app, pilot)
+        await pilot.press("slash", *"question 12", "enter")
+        await wait_until(pilot, lambda: table.row is not None and table.row.row == 12)
+        expected = [row for row in range(NUM_ROWS) if str(row).startswith("12")]
+        assert table.num_lines == len(expected)
+        assert _title(app) == f"▼ Rows  {len(expected)} of 1 273 · “question 12”"
+        assert "question 12 of the set" in _drawn(app)
+        await pilot.press("j")
+        view = app.screen.query_one(SampleView)
+        await wait_until(pilot, lambda: view.sample is not None and view.sample.row == 120)
+        await pilot.press("a")
+        assert table.num_lines == NUM_ROWS
+        assert table.cursor == 120
+        assert _title(app) == "Rows  train 1 273 · test 255"
+        await pilot.press("greater_than_sign")
+        await wait_until(pilot, lambda: table.cursor == 121)
+        await pilot.press("less_than_sign")
+        await wait_until(pilot, lambda: table.cursor == 120)
+
+
+async def test_a_wrong_expression_is_refused_while_it_is_typed(make_app: MakeApp) -> None:
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        await _judged(app, pilot)
+        await pilot.press("slash", *"/(/", "enter")
+        await pilot.pause()
+        assert "no regular expression" in str(app.screen.query_one(".ask--error", Static).render())
+
+
+async def test_the_verdict_leads_to_the_rows_of_a_problem(make_app: MakeApp, world: FakeWorld) -> None:
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        table = await _judged(app, pilot)
+        await pilot.press("i")
+        await wait_until(pilot, lambda: isinstance(app.screen, VerdictScreen))
+        assert "answer_cut" in _drawn(app)
+        assert "Raise data.max_length." in _drawn(app)
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: table.row is not None and table.row.row == PROBLEM_ROWS[0])
+        assert table.num_lines == len(PROBLEM_ROWS)
+        assert table.row is not None
+        assert table.row.flags == "✂"
+        assert "answer_cut" in _title(app)
+        # esc on the rows shows all of them again
+        await pilot.press("escape")
+        assert table.num_lines == NUM_ROWS
+
+
+async def test_judging_can_be_stopped_and_begun_anew(make_app: MakeApp, world: FakeWorld) -> None:
+    world.data.verdict_gate = asyncio.Event()
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        await _row_shown(app, pilot)
+        await wait_until(pilot, lambda: app.session.dataset.state.verdict_progress is not None)
+        await pilot.press("s")
+        assert app.session.dataset.state.verdict is None
+        await pilot.press("x")
+        await wait_until(pilot, lambda: "it was stopped" in _drawn(app))
+        world.data.verdict_gate.set()
+        await pilot.press("i")
+        await wait_until(pilot, lambda: app.session.dataset.state.verdict is not None)
+        assert isinstance(app.screen, VerdictScreen)
+        assert "45 825 tokens" in _drawn(app).replace("\u202f", " ")
+
+
+async def test_rows_by_length_and_in_another_order(make_app: MakeApp, world: FakeWorld) -> None:
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        table = await _judged(app, pilot)
+        await pilot.press("b", *"38..", "enter")
+        await wait_until(pilot, lambda: table.row is not None and table.row.row == 5)
+        assert table.num_lines == len(world.data.rows_of({"min_tokens": 38}))
+        await pilot.press("s", "j", "enter")
+        await wait_until(pilot, lambda: table.row is not None and table.row.row == 6)
+        assert "38.. tokens · longest first" in _title(app)
+
+
+async def test_to_a_row_by_its_number(make_app: MakeApp) -> None:
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        table = await _judged(app, pilot)
+        await pilot.press("number_sign", *"1272", "enter")
+        await wait_until(pilot, lambda: table.cursor == 1272)
+        await pilot.press("slash", *"question 12", "enter")
+        await wait_until(pilot, lambda: table.row is not None and table.num_lines < NUM_ROWS)
+        await pilot.press("number_sign", *"120", "enter")
+        await wait_until(pilot, lambda: table.row_number == 120 and table.num_lines < NUM_ROWS)
+        await pilot.press("number_sign", *"7", "enter")
+        await wait_until(pilot, lambda: table.row_number == 7 and table.num_lines == NUM_ROWS)
+
+
+async def test_rows_are_there_while_they_are_counted(make_app: MakeApp, world: FakeWorld) -> None:
+    world.data.count_gate = asyncio.Event()
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        await _row_shown(app, pilot)
+        table = app.screen.query_one(RowTable)
+        await wait_until(pilot, lambda: table.num_lines == 500)
+        assert _title(app) == "Rows  train at least 500 … · test 255"
+        await pilot.press("G")
+        await wait_until(pilot, lambda: table.row is not None and table.row.row == 499)
+        world.data.count_gate.set()
+        await wait_until(pilot, lambda: table.num_lines == NUM_ROWS)
+        assert _title(app) == "Rows  train 1 273 · test 255"
+        assert table.cursor == 499
+
+
+@pytest.mark.parametrize(("view", "copied"), [("tokens", "<|im_start|>user"), ("record", '{"input"'), ("grid", "[1, ")])
+async def test_what_is_seen_is_what_is_copied(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, view: str, copied: str
+) -> None:
+    app = make_app("data")
+    texts: list[str] = []
+    async with app.run_test(size=SIZE) as pilot:
+        shown = await _row_shown(app, pilot)
+        monkeypatch.setattr(app, "copy_to_clipboard", texts.append)
+        shown.set_view(view)
+        await pilot.press("y")
+        await wait_until(pilot, lambda: bool(texts))
+        assert texts[0].startswith(copied)
+
+
+async def test_the_batch_shows_padding_and_every_field(make_app: MakeApp) -> None:
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        view = await _row_shown(app, pilot)
+        view.go_to_view("batch")
+        grid = view.query_one(BatchGrid)
+        await wait_until(pilot, lambda: grid.num_lines > 0)
+        assert "9% padding" in _drawn(app)
+        view.focus_view()
+        await pilot.press("G")
+        assert "attention_mask 0 · label -100 (padding)" in _drawn(app)
+        await pilot.press("right")
+        assert " row 1 ·" in _drawn(app)
+        seen = []
+        for _ in FIELDS:
+            await pilot.press("space")
+            seen.append(grid.field)
+        assert sorted(seen) == sorted(FIELDS)
+
+
+async def test_a_row_that_differs_from_a_chat_says_where(make_app: MakeApp, world: FakeWorld) -> None:
+    message = "before turn 1 at token 7 a chat has 'x', training has 'y'"
+    world.data.sample_extras = {
+        "problems": [{"code": "template_not_prefix", "message": message, "token": 7}],
+        "added": [[3, 6]],
+    }
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        view = await _row_shown(app, pilot)
+        await pilot.press("d")
+        assert view.query_one(TokenFlow).cursor == 7
+        await wait_until(pilot, lambda: f"≠ {message}" in _drawn(app))
+        view.query_one(TokenFlow).move_cursor(4)
+        await wait_until(pilot, lambda: "added by the template" in _drawn(app))
+        view.set_view("messages")
+        await wait_until(pilot, lambda: "text that the template adds by itself" in _drawn(app))
+
+
+async def test_weights_other_than_one_are_shown(make_app: MakeApp, world: FakeWorld) -> None:
+    world.data.sample_extras = {
+        "spans": [{"start": 0, "end": 5}, {"start": 5, "end": 9, "trained": True, "weight": 0.5}]
+    }
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        view = await _row_shown(app, pilot)
+        await wait_until(pilot, lambda: "(trained, weight 0.5)" in _drawn(app))
+        view.set_view("grid")
+        await wait_until(pilot, lambda: "trained x0.5" in _drawn(app))
+
+
+async def test_hostile_values_names_and_keys_are_shown_as_they_are(make_app: MakeApp, world: FakeWorld) -> None:
+    evil = "\x1b]52;c;UFdORUQ=\x07[/bold][red]\x9b2J\u202e"
+    world.data.evil = evil
+    app = make_app("data")
+    async with app.run_test(size=(160, 48)) as pilot:
+        view = await _row_shown(app, pilot)
+        for name in VIEWS:
+            view.set_view(name)
+            await pilot.pause()
+            drawn = _drawn(app)
+            assert not set("\x1b\x07\x9b\u202e") & set(drawn)
+            assert "[/bold][red]" in drawn
+        await pilot.press("slash", *"question", "enter")
+        table = app.screen.query_one(RowTable)
+        await wait_until(pilot, lambda: table.row is not None and "question" in _title(app))
+        assert not set("\x1b\x07\x9b\u202e") & set(_drawn(app))

@@ -25,6 +25,7 @@ from tui_trainer.tui.widgets.length_chart import LengthChart
 from tui_trainer.tui.widgets.pairs import Pairs
 from tui_trainer.tui.widgets.row_table import RowTable
 from tui_trainer.tui.widgets.sample_view import SampleView
+from tui_trainer.tui.widgets.scrolling import show_line, show_text
 
 _FIELDS = (
     "data.path",
@@ -93,8 +94,6 @@ class DataScreen(LookingScreen):
         self._shown_info: dict[str, Any] = {}
         self._shown_verdict: dict[str, Any] | None = None
         self._shown_source: list[Any] = []
-        self.session.draft_changed.subscribe(self, lambda _: self._show_fields())
-        self.session.dataset.changed.subscribe(self, self._show_dataset)
         self.query_one("#source").focus()
         self._begin_once_painted()
 
@@ -107,6 +106,8 @@ class DataScreen(LookingScreen):
 
     async def _begin(self) -> None:
         await self.query_one("#right").mount(*self._panes())
+        self.session.draft_changed.subscribe(self, lambda _: self._show_fields())
+        self.session.dataset.changed.subscribe(self, self._show_dataset)
         self._show_fields()
         self._show_dataset(self.session.dataset.state)
         self.session.dataset.open(self.session.draft.config)
@@ -133,16 +134,18 @@ class DataScreen(LookingScreen):
         draft = self.session.draft
         lines = [draft_field(draft, key) if key else Field("", "") for key in _FIELDS]
         self.query_one("#source", FieldList).show(lines)
+        if self._shown_verdict is not None:
+            self._show_lengths(self._shown_verdict)
 
     def _show_dataset(self, state: DatasetState) -> None:
         self.set_class(state.is_open, "-open")
         welcome = self.query_one("#welcome", Static)
         if state.error is not None:
-            welcome.update(Content.styled(safe(f"{state.error}"), "$error"))
+            show_text(welcome, Content.styled(safe(f"{state.error}"), "$error"))
         elif state.is_opening:
-            welcome.update(Content(f"{safe_line(state.progress)} …"))
+            show_text(welcome, Content(f"{safe_line(state.progress)} …"))
         elif not state.is_open:
-            welcome.update(Content(_WELCOME))
+            show_text(welcome, Content(_WELCOME))
         if state.info is not self._shown_info:
             self._open_rows(state)
         else:
@@ -150,6 +153,8 @@ class DataScreen(LookingScreen):
         if state.verdict is not self._shown_verdict:
             self._shown_verdict = state.verdict
             self.table.refetch()
+            if state.verdict is not None:
+                self._show_lengths(state.verdict)
         self.query_one("#found", Pairs).show(found_pairs(state.info, self._has_model()))
         self._show_verdict(state)
 
@@ -194,16 +199,15 @@ class DataScreen(LookingScreen):
     def _show_verdict(self, state: DatasetState) -> None:
         line = self.query_one("#verdict", Static)
         if words := progress_words(state):
-            line.update(Content(f" {words}  x stops it"))
+            show_line(line, Content(f" {words}  x stops it"))
         elif state.is_judging_stopped:
-            line.update(Content.styled(" the whole set is not judged: it was stopped; i judges it", "$warning"))
+            show_text(line, Content.styled(" the whole set is not judged: it was stopped; i judges it", "$warning"))
         elif state.verdict is not None:
-            line.update(verdict_line(state, self._has_model()))
-            self._show_lengths(state.verdict)
+            show_text(line, verdict_line(state, self._has_model()))
         elif state.is_open and state.error is not None:
-            line.update(Content.styled(safe_line(f" {state.error}"), "$error"))
+            show_text(line, Content.styled(safe_line(f" {state.error}"), "$error"))
         else:
-            line.update(Content(""))
+            show_text(line, Content(""))
 
     def _show_lengths(self, verdict: dict[str, Any]) -> None:
         counts = verdict.get("lengths")

@@ -86,7 +86,7 @@ class LookingScreen(BrowsingScreen):
         view, pane = self.query_one(SampleView), self.query_one("#sample-pane")
         request = asyncio.create_task(self.session.dataset.sample(row))
         while not (await asyncio.wait({request}, timeout=_PATIENCE_SECONDS))[0]:
-            pane.border_title = Content(f"Row {fmt.count(row)} is on its way …")
+            pane.border_title = Content(f"Reading row {fmt.count(row)} …")
             if self._wanted is not None:
                 request.cancel()
                 return

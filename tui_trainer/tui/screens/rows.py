@@ -31,6 +31,7 @@ class RowsScreen(OpeningScreen):
         self.last_search = RowQuery()
         self._column_names: Sequence[str] = ()
         self._search_progress = ""
+        self._counted: tuple[int | None, int] = (None, 0)
 
     @property
     def table(self) -> RowTable:
@@ -55,9 +56,12 @@ class RowsScreen(OpeningScreen):
 
     def grow_rows(self) -> None:
         """Rows were counted on."""
-        if self.query_shown.is_all and self.table.num_lines != self.num_rows:
-            self.table.set_num_lines(self.num_rows)
-        self.show_rows_title()
+        state = self.session.dataset.state
+        if (counted := (state.num_rows, state.num_rows_at_least)) != self._counted:
+            self._counted = counted
+            if self.query_shown.is_all:
+                self.table.set_num_lines(self.num_rows)
+            self.show_rows_title()
 
     @property
     def num_rows(self) -> int:
@@ -127,7 +131,7 @@ class RowsScreen(OpeningScreen):
     # Selections
 
     def show_only(self, query: RowQuery) -> None:
-        """Show the rows of a query; the row under the cursor stays under it if it is among them."""
+        """Show the rows of a query; the row under the cursor stays under it if it is among them and not sorted."""
         table, anchor = self.table, self.table.row_number
         if query == self.query_shown:
             return
@@ -140,7 +144,7 @@ class RowsScreen(OpeningScreen):
             table.move_cursor(anchor or 0)
         else:
             table.open(self._column_names, 0, is_selection=True, found=bool(query.text))
-            self._select(query, anchor)
+            self._select(query, None if query.order else anchor)
         self.show_rows_title()
         table.focus()
 

@@ -18,6 +18,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui_trainer.tui.widgets.scrolling import set_content_size
+
 Parts = Sequence[tuple[str, str]]
 """Pieces of a line: text and the component class of its style ("" for the plain one)."""
 
@@ -103,7 +105,7 @@ class CursorList(ScrollView, can_focus=True):
     def set_num_lines(self, num_lines: int, *, cursor: int | None = None) -> None:
         """Change the number of lines; the cursor stays where it can."""
         self.num_lines = num_lines
-        self.virtual_size = Size(max(self.size.width, 1), num_lines)
+        set_content_size(self, Size(max(self.size.width, 1), num_lines))
         self._place(self.cursor if cursor is None else cursor, tell=False)
         self.refresh()
         # a list that was empty until now can scroll only after the next layout

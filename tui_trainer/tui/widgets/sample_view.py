@@ -20,11 +20,15 @@ from tui_trainer.tui.widgets.batch_grid import BatchGrid, BatchMap
 from tui_trainer.tui.widgets.cursor_list import CursorList, Heading
 from tui_trainer.tui.widgets.length_chart import LengthChart
 from tui_trainer.tui.widgets.sample import Sample, Turn
+from tui_trainer.tui.widgets.scrolling import show_line
 from tui_trainer.tui.widgets.text_pane import Block, TextPane
 from tui_trainer.tui.widgets.token_flow import TokenFlow
 from tui_trainer.tui.widgets.token_grid import TokenGrid
 
 VIEWS = ("messages", "tokens", "grid", "batch", "record", "stats")
+
+_MOST_TEXT = 40
+"""Characters of a token in the status line."""
 
 _ROLE_STYLES = {"system": "text--system", "user": "text--user", "assistant": "text--trained-head", "tool": "text--tool"}
 
@@ -243,7 +247,7 @@ class SampleView(Vertical):
             text = token_status(self.sample, self.query_one(TokenFlow).cursor)
         elif self.view in ("messages", "record") and self.sample is not None:
             text = self.sample.where
-        self.query_one(".sample--status", Static).update(Content(safe_line(f" {text}")))
+        show_line(self.query_one(".sample--status", Static), Content(safe_line(f" {text}")))
 
 
 def token_status(sample: Sample, token: int) -> str:
@@ -252,12 +256,17 @@ def token_status(sample: Sample, token: int) -> str:
         return f"token {fmt.count(token)} of {fmt.count(sample.num_tokens)} …"
     weight = sample.weight(token)
     trained = "trained" if weight == 1 else f"trained, weight {weight:g}" if weight else "not trained"
-    words = [f"token {token}", f"id {sample.id_of(token)}", repr(sample.text_of(token))]
+    text = repr(sample.text_of(token))
+    words = [
+        f"token {token}",
+        f"id {sample.id_of(token)}",
+        text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}…",
+    ]
     words.append(f"label {sample.label_of(token)} ({trained})")
-    if found := sample.turn_of(token):
-        words.append(f"turn {found[0]} {found[1].role}")
     if sample.is_added(token):
         words.append("added by the template")
+    elif found := sample.turn_of(token):
+        words.append(f"turn {found[0]} {found[1].role}")
     difference = sample.first_difference()
     if difference is not None and difference.token == token:
         words.insert(0, f"≠ {difference.message}")

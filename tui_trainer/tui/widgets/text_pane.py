@@ -13,6 +13,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui_trainer.text import safe
+from tui_trainer.tui.widgets.scrolling import set_content_size
 
 Block = tuple[str, str]
 """A text and the component class of its style ("" for the plain one)."""
@@ -74,7 +75,7 @@ class TextPane(ScrollView, can_focus=True):
     def _wrap(self) -> None:
         width = max(self.scrollable_content_region.width, 8)
         self._lines = [(line, style) for text, style in self._blocks for line in wrapped(safe(text), width)]
-        self.virtual_size = Size(width, len(self._lines))
+        set_content_size(self, Size(width, len(self._lines)))
         self.refresh()
 
     def render_line(self, y: int) -> Strip:

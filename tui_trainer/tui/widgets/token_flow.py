@@ -20,6 +20,7 @@ from textual.strip import Strip
 
 from tui_trainer.text import safe
 from tui_trainer.tui.widgets.sample import Sample
+from tui_trainer.tui.widgets.scrolling import set_content_size
 
 _SLICE_SECONDS = 0.008
 _PAUSE_SECONDS = 0.02
@@ -128,7 +129,7 @@ class TokenFlow(ScrollView, can_focus=True):
             if self._next % 64 == 0 and time.monotonic() > deadline:
                 self.set_timer(_PAUSE_SECONDS, lambda: self._extend(run))
                 break
-        self.virtual_size = Size(self.size.width, len(self._lines))
+        set_content_size(self, Size(self.size.width, len(self._lines)))
         self.refresh()
         if before <= self.cursor < self._next:
             self.call_after_refresh(self._show_cursor)
