@@ -18,10 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench_data import TEMPLATE, conversations, trained_tokenizer, write
-from bench_front_end import WORKBENCH, Terminal
+from tests.bench.bench_data import TEMPLATE, conversations, trained_tokenizer, write
+from tests.bench.bench_front_end import WORKBENCH, Terminal
 
 _LIMIT_SECONDS = 60.0
 
