@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,12 @@ import pytest
 
 from tests.engine.tiny import save_tiny
 from tui_trainer.cli.app import run
+from tui_trainer.cli.chat_conversation import Talk
+from tui_trainer.cli.chat_local import LocalModels
+from tui_trainer.config.knob_presets import find_knob_preset, save_knob_preset
 from tui_trainer.config.sampling import SamplingParams
+from tui_trainer.runs.store import create
+from tui_trainer.tui.chat.asking import Manner
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -73,7 +79,7 @@ def test_an_answer_for_people_streams_to_stdout_and_the_talk_goes_to_stderr(call
     _, json_out, _ = call("--prompt", "hi", "--max-tokens", "6", "--temperature", "0", "--json")
     assert code == 0
     assert out == documents(json_out)[0]["candidates"][0]["text"] + "\n"
-    assert "top_p has no effect" in err
+    assert "ignored: top_p (temperature 0" in err
     assert "/6 tokens" in err
 
 
@@ -220,6 +226,162 @@ def test_several_answers_are_numbered(call: Call) -> None:
     assert "[3]" in err
 
 
+def test_a_reply_begins_with_what_was_asked_for(call: Call) -> None:
+    _, out, _ = call("--prompt", "x", "--prefill", "Sure", "--max-tokens", "2", "--temperature", "0")
+    assert out.startswith("Sure")
+
+
+def test_knobs_under_a_name_are_taken_and_options_go_above_them(call: Call) -> None:
+    save_knob_preset("mine", {"temperature": 0.25, "top_k": 3})
+    _, out, _ = call("--prompt", "x", "--preset", "mine", "--top-k", "4", "--json", "--max-tokens", "1")
+    knobs = documents(out)[0]["knobs"]
+    assert (knobs["temperature"]["value"], knobs["top_k"]["value"]) == (0.25, 4)
+    code, _, err = call("--prompt", "x", "--preset", "gredy")
+    assert code == 2
+    assert "Did you mean greedy" in err
+
+
+@pytest.fixture(scope="session")
+def other_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("other"), num_hidden_layers=1)
+
+
+def test_two_models_are_asked_the_same(call: Call, other_folder: Path) -> None:
+    options = ("--prompt", "x", "--against", str(other_folder), "--max-tokens", "6", "--seed", "3")
+    code, out, _ = call(*options, "--json")
+    (document,) = documents(out)
+    assert code == 0
+    assert document["prompt"] == document["against"]["prompt"] == "x"
+    assert document["seed"] == document["against"]["seed"] == 3
+    assert document["same_prompt"] is True
+    assert {part["kind"] for part in document["diff"]} <= {"same", "changed", "only_a", "only_b"}
+    assert document["candidates"][0]["ids"] != document["against"]["candidates"][0]["ids"]
+    code, _, err = call(*options)
+    assert code == 0
+    assert "[A1]" in err
+    assert "[B1]" in err
+
+
+def test_two_models_are_scored_over_a_set(call: Call, other_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "set.jsonl").write_text('{"prompt": "2+2?", "reply": "4"}\n{"prompt": "3+3?", "reply": "six"}\n')
+    options = ("--prompts", "set.jsonl", "--score", "--against", str(other_folder))
+    code, out, _ = call(*options, "--json")
+    (document,) = documents(out)
+    assert code == 0
+    assert [row["text"] for row in document["rows"]] == ["2+2?", "3+3?"]
+    assert document["kl"] > 0
+    assert document["a"]["perplexity"] != document["b"]["perplexity"]
+    code, out, _ = call(*options)
+    assert "perplexity A" in out
+    assert "all of it" in out
+
+
+def _run_with_checkpoints(folder: Path, *steps: int) -> None:
+    layout = create("tiny", 'name = "tiny"\n[model]\nname_or_path = "x"\n[data]\npath = "x"\n', {})
+    for step in steps:
+        shutil.copytree(folder, layout.checkpoints / f"step-{step:06d}")
+
+
+def test_a_set_is_asked_at_every_checkpoint_of_a_run(call: Call, tiny_folder: Path, tmp_path: Path) -> None:
+    _run_with_checkpoints(tiny_folder, 100, 200)
+    (tmp_path / "set.jsonl").write_text('{"prompt": "a", "exact": "nothing of that kind"}\n{"prompt": "b"}\n')
+    options = ("--prompts", "set.jsonl", "--max-tokens", "2")
+    code, out, err = call(*options, "--checkpoints", "all", "--json", model="tiny")
+    assert code == 0, err
+    (document,) = documents(out)
+    assert [line["step"] for line in document["table"]] == [100, 200]
+    assert [line["exact"] for line in document["table"]] == [0.0, 0.0]
+    assert len(document["rows"]) == 4
+    code, out, _ = call(*options, "--checkpoints", "200", model="tiny")
+    assert code == 0
+    assert "repeating" in out
+    assert "100" not in out.replace("100%", "")
+    code, _, err = call(*options, "--checkpoints", "300", model="tiny")
+    assert code == 2
+    assert "it has 100, 200" in err
+
+
+@pytest.mark.parametrize("option", [["--json"], ["--score"], ["--checkpoints", "all"]])
+def test_what_needs_questions_says_so(
+    option: list[str], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert run(["chat", str(tiny_folder), *option]) == 2
+    assert f"{option[0]} needs questions" in capsys.readouterr().err
+
+
+@pytest.fixture
+def talking(tiny_folder: Path) -> Callable[[str], None]:
+    """Takes lines as a conversation on the tiny model does."""
+    models = LocalModels()
+    models.load("a", str(tiny_folder), {})
+    talk = Talk(models, Manner({"max_tokens": 4, "ignore_eos": True}), {})
+
+    def take(*lines: str) -> Talk:
+        for line in lines:
+            talk._take(line)
+        return talk
+
+    return take  # type: ignore[return-value]
+
+
+Talking = Callable[..., Talk]
+
+
+def test_slash_commands_grow_and_walk_the_tree(talking: Talking, capsys: pytest.CaptureFixture[str]) -> None:
+    talk = talking("one", "/retry", "/continue")
+    question = talk.conversation.path[0]
+    assert len(question.children) == 3
+    assert talk.conversation.tip.text.startswith(question.children[1].text)
+    talking("/left")
+    assert talk.conversation.tip is question.children[1]
+    talking("/edit two", "/tree")
+    assert [turn.text for turn in talk.conversation.root.children] == ["one", "two"]
+    talking("/undo", "three")
+    assert len(talk.conversation.root.children) == 3
+    assert "● user: two" in capsys.readouterr().err
+
+
+def test_slash_commands_for_knobs(talking: Talking, capsys: pytest.CaptureFixture[str]) -> None:
+    talk = talking("/set temperature 0.5", "/set top-k 5", "/preset save mine", "/neutral")
+    assert talk.manner.params == {"max_tokens": 4}
+    assert find_knob_preset("mine").values["top_k"] == 5
+    talking("/preset mine", "/set n 2", "/set temperature 0", "/set temperature 9", "/knobs", "/preset")
+    assert talk.manner.params["temperature"] == 0.5
+    err = capsys.readouterr().err
+    assert "same answer each time" in err
+    assert "at most 2" in err
+    assert "sampling with top-k 5" in err
+    assert "greedy" in err
+
+
+def test_slash_commands_look_into_answers(
+    talking: Talking, other_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    talking("/tokens", "/raw", "/save", "one", "/raw", "/tokens", "/tokens difference", f"/against {other_folder}")
+    talk = talking("two", "/tokens difference", "/against")
+    err = capsys.readouterr().err
+    assert "there is no answer yet" in err
+    assert "same: all" in err
+    assert "log-probability: over 50 %" in err
+    assert "there is no second model" in err
+    assert "KL" in err
+    assert [turn.reply.slot for turn in talk.conversation.tip.siblings if turn.reply] == ["a", "b"]
+    assert not talk.models.has_other
+
+
+def test_slash_save_adds_rows_and_replaces_nothing_unasked(
+    talking: Talking, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "chat.md").write_text("mine")
+    talking(
+        "one", "/save messages rows.jsonl", "/save messages rows.jsonl", "/save markdown chat.md", "/save nothing x"
+    )
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 2
+    assert (tmp_path / "chat.md").read_text() == "mine"
+    assert "stays as it is" in capsys.readouterr().err
+
+
 # --- the process and the terminal
 
 PROGRAM = [sys.executable, "-m", "tui_trainer", "chat"]
@@ -308,7 +470,7 @@ def test_a_conversation_on_a_terminal(terminal: Terminal) -> None:
     terminal.wait_for("long\r\n")
     terminal.wait_for("\ufffd")
     terminal.type("\x03")
-    terminal.wait_for("cancelled")
+    terminal.wait_for("stopped by you")
     terminal.wait_for("> ")
     terminal.type("\x03")
     terminal.type("\n")  # while a prompt is being set up, Python sees the signal with the next key only

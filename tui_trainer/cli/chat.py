@@ -1,34 +1,37 @@
-"""`tui-trainer chat`: ask a model one or many questions, or talk to it line by line."""
+"""`tui-trainer chat`: ask one model or two, one or many questions, or talk to them line by line."""
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tui_trainer.cli.chat_answers import ask, interruptible, introduce
 from tui_trainer.cli.knob_options import with_knob_options
-from tui_trainer.cli.output import print_json, talk
+from tui_trainer.cli.output import print_json
 from tui_trainer.errors import ExitCode, UsageError
-from tui_trainer.text import safe_line
 
 if TYPE_CHECKING:
-    from tui_trainer.engine.chat.question import Question
-    from tui_trainer.engine.chat.session import ChatSession
+    from tui_trainer.cli.chat_local import LocalModels
+    from tui_trainer.engine.chat.prompt_file import Item
+    from tui_trainer.tui.chat.asking import Manner
 
 
 @with_knob_options
 def chat(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="Hub id, folder, .gguf file, RUN, RUN@STEP, RUN@best, demo:smollm2."),
+        typer.Argument(
+            metavar="MODEL",
+            help="Hub id, folder, .gguf file, RUN, RUN@STEP, RUN@best, demo:smollm2, or http://host:port/v1#model.",
+        ),
     ],
     adapter: Annotated[
         str | None, typer.Option(metavar="A", help="Put this adapter on the model: folder, hub id or run.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A second model, asked the same with the same knobs and seed.")
     ] = None,
     system: Annotated[str | None, typer.Option(metavar="S", help="System message.")] = None,
     prompt: Annotated[
@@ -38,58 +41,104 @@ def chat(
         Path | None,
         typer.Option(metavar="FILE", help='Ask each line of a file, or each {"prompt"} or {"messages"} of a .jsonl.'),
     ] = None,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(metavar="C", help="Ask them at checkpoints of the run: all, best, latest, or steps as 100,200."),
+    ] = None,
+    score: Annotated[
+        bool, typer.Option("--score", help="Perplexity of the prompts' replies, and KL against the second model.")
+    ] = False,
+    prefill: Annotated[str | None, typer.Option(metavar="T", help="What every reply begins with.")] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="Knobs kept under a name.")] = None,
     template: Annotated[
         bool, typer.Option("--template/--no-template", help="Without the template the model goes on with the text.")
     ] = True,
     device: Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda or cuda:1.")] = "auto",
-    dtype: Annotated[str, typer.Option(metavar="D", help="auto, float32, bfloat16 or float16.")] = "auto",
+    dtype: Annotated[str, typer.Option(metavar="D", help="auto, float32, bfloat16, float16 or int8.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a prompt on stdout.")] = False,
     *,
     knobs: Mapping[str, Any],
 ) -> int:
-    """Talk to a model, a checkpoint or an adapter.
+    """Talk to a model, a checkpoint or an adapter, or to two at once.
 
     Without --prompt, --prompts or a pipe it is a conversation on the terminal: ctrl+c stops an answer, ctrl+d leaves.
     """
-    from tui_trainer.cli.chat_prompts import questions_of
+    from tui_trainer.cli.chat_prompts import prompts_of
+    from tui_trainer.config.knob_presets import find_knob_preset
     from tui_trainer.engine.generate.knobs import YOURS, resolve_knobs
+    from tui_trainer.tui.chat.asking import Manner
 
-    questions = questions_of(prompt or [], prompts, system, knobs, is_templated=template)
-    is_conversation = questions is None
-    if is_conversation and as_json:
-        raise UsageError("--json needs questions", remedy="Give --prompt or --prompts, or pipe the question in.")
-    resolve_knobs([(YOURS, knobs)])
-    session = _load(model, adapter, device, dtype)
-    if questions is None:
-        from tui_trainer.cli.chat_conversation import Conversation
+    items = prompts_of(prompt or [], prompts)
+    if items is None and (as_json or checkpoints or score):
+        option = "--json" if as_json else "--checkpoints" if checkpoints else "--score"
+        raise UsageError(f"{option} needs questions", remedy="Give --prompt or --prompts, or pipe the question in.")
+    params = {**(find_knob_preset(preset).values if preset else {}), **knobs}
+    resolve_knobs([(YOURS, params)])
+    manner = Manner(params, system, prefill or "", has_template=template)
+    if checkpoints is not None and items is not None:
+        return _over_checkpoints(model, checkpoints, items, manner, against, as_json=as_json)
 
-        return Conversation(session, system, knobs, is_templated=template).run()
-    return _ask_all(session, questions, as_json=as_json)
+    from tui_trainer.cli.chat_local import LocalModels
+
+    models = LocalModels()
+    where = {"device": device, "dtype": dtype}
+    models.load("a", model, where | ({"adapter": adapter} if adapter else {}))
+    if against:
+        models.load("b", against, where)
+    if items is None:
+        from tui_trainer.cli.chat_conversation import Talk
+
+        return Talk(models, manner, where).run()
+    if score:
+        from tui_trainer.cli.chat_sets import score as score_set
+
+        return score_set(models, items, system, as_json=as_json)
+    return _ask_all(models, items, manner, as_json=as_json)
 
 
-def _load(model: str, adapter: str | None, device: str, dtype: str) -> ChatSession:
-    from tui_trainer.engine.threads import wait_asleep
+def _over_checkpoints(
+    model: str, which: str, items: Sequence[Item], manner: Manner, against: str | None, *, as_json: bool
+) -> int:
+    from tui_trainer.cli.chat_local import LocalModels
+    from tui_trainer.cli.chat_sets import checkpoints_of, over_checkpoints
 
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    wait_asleep()
-    with talk().status("loading the libraries") as status:
-        from tui_trainer.engine.chat.opening import Wanted, open_session
-
-        def report(task: str, done: int | None, total: int | None) -> None:
-            share = f" {100 * done // total} %" if done is not None and total else ""
-            status.update(safe_line(task) + share)
-
-        return open_session(Wanted(model, adapter, device, dtype), report=report)
+    references = checkpoints_of(model, which)
+    request = {"params": dict(manner.params), "system": manner.system, "baseline": against}
+    given = {name: value for name, value in request.items() if value is not None}
+    return over_checkpoints(LocalModels(), references, items, given, as_json=as_json)
 
 
-def _ask_all(session: ChatSession, questions: Sequence[Question], *, as_json: bool) -> int:
-    with interruptible() as interrupted:
-        introduce(session)
-        for question in questions:
-            document = ask(session, question, interrupted, show=not as_json)
+def _ask_all(models: LocalModels, items: Sequence[Item], manner: Manner, *, as_json: bool) -> int:
+    from tui_trainer.cli.chat_answers import ask, introduce
+    from tui_trainer.cli.chat_local import interruptible
+    from tui_trainer.tui.chat.reply import Opening
+    from tui_trainer.tui.chat.tree import Conversation
+
+    opening = Opening(manner.prefill)
+    with interruptible() as cancellation:
+        introduce(models)
+        for item in items:
+            conversation = Conversation()
+            question = conversation.ask(str(item.asked if isinstance(item.asked, str) else item.name))
+            request = {"params": dict(manner.params), **opening.request}
+            if isinstance(item.asked, str) and not manner.has_template:
+                request["prompt"] = item.asked
+            else:
+                request["messages"] = item.messages(manner.system)
+            slots = list(models.slots)
+            document = ask(
+                models, conversation, question, opening, request, cancellation, slots=slots, show=not as_json
+            )
             if as_json:
-                print_json(document)
-            if interrupted:
+                print_json(_as_one_line(document))
+            if cancellation.is_cancelled:
                 return int(ExitCode.INTERRUPTED)
     return int(ExitCode.DONE)
+
+
+def _as_one_line(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A prompt's line: the answer of A, and where there are two models that of B and where they differ."""
+    if "a" not in document:
+        return document
+    rest = {name: document[name] for name in ("same_prompt", "in_one_batch", "diff") if name in document}
+    return {**document["a"], "against": document["b"], **rest}

@@ -1,56 +1,55 @@
-"""A conversation on the terminal, line by line."""
+"""A conversation on the terminal, line by line; what was said is the same tree as on the Chat screen."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from tui_trainer.cli.chat_answers import ask, interruptible, introduce
+from tui_trainer.cli.chat_answers import ask, introduce
+from tui_trainer.cli.chat_commands import COMMANDS, HELP
+from tui_trainer.cli.chat_local import LocalModels, interruptible
 from tui_trainer.cli.output import talk
-from tui_trainer.config.catalogue import knobs_of, parse_text, shown
-from tui_trainer.config.sampling import SamplingParams
-from tui_trainer.engine.chat.question import Question
 from tui_trainer.errors import ExitCode, WorkbenchError
 from tui_trainer.text import safe
-
-if TYPE_CHECKING:
-    from tui_trainer.engine.chat.session import ChatSession
-
-_HELP = """\
-/new              begin a new conversation
-/retry            answer the last question again
-/system TEXT      set the system message, without a text remove it
-/set KNOB VALUE   set a knob, as /set temperature 0.7; without a value give it back to the model
-/knobs            show the knobs and where their values come from
-/quit             leave, as ctrl+d does
-ctrl+c stops an answer."""
+from tui_trainer.tui.chat.asking import Manner
+from tui_trainer.tui.chat.reply import Opening
+from tui_trainer.tui.chat.tree import Conversation, Turn
 
 
-class Conversation:
+class Talk:
     """Questions and answers in turn, until the user leaves.
 
     Args:
-        session: the model.
-        system: system message.
-        knobs: the knobs the user set.
-        is_templated: whether messages go through the chat template; else the model goes on with each text.
+        models: the models.
+        manner: knobs, system message, what replies begin with.
+        where: device and dtype, for models that are loaded later.
+
+    Attributes:
+        conversation: what was said.
     """
 
-    def __init__(
-        self, session: ChatSession, system: str | None, knobs: Mapping[str, Any], *, is_templated: bool
-    ) -> None:
-        self._session = session
-        self._system = system
-        self._knobs = dict(knobs)
-        self._is_templated = is_templated
-        self._turns: list[dict[str, str]] = []
+    def __init__(self, models: LocalModels, manner: Manner, where: Mapping[str, str]) -> None:
+        self.models = models
+        self.where = where
+        self.conversation = Conversation()
+        self._manner = manner
+
+    @property
+    def manner(self) -> Manner:
+        """How questions are asked; without a template of the model's, its text is gone on with."""
+        slot = self.models.slots["a"]
+        return replace(self._manner, has_template=self._manner.has_template and slot.has_template)
+
+    @manner.setter
+    def manner(self, manner: Manner) -> None:
+        self._manner = replace(manner, has_template=self._manner.has_template)
 
     def run(self) -> int:
         """Talk until ctrl+d or /quit; returns the exit code."""
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - gives input() its line editing and history
-        introduce(self._session)
+        introduce(self.models)
         talk().print("Say something; /help shows the commands, ctrl+d leaves.", style="dim")
         while True:
             try:
@@ -69,60 +68,25 @@ class Conversation:
     def _take(self, line: str) -> None:
         try:
             if line.startswith("/"):
-                self._command(*line[1:].partition(" ")[::2])
+                name, _, argument = line[1:].partition(" ")
+                command = COMMANDS.get(name)
+                if command is None:
+                    talk().print(HELP)
+                else:
+                    command.run(self, argument.strip())
             else:
-                self._answer(line)
+                self.answer(self.conversation.ask(line))
         except WorkbenchError as error:
             talk().print(safe(str(error)), style="red")
 
-    def _command(self, name: str, argument: str) -> None:
-        match name:
-            case "new":
-                self._turns.clear()
-            case "retry":
-                self._retry()
-            case "system":
-                self._system = argument.strip() or None
-            case "set":
-                self._set(*argument.strip().partition(" ")[::2])
-            case "knobs":
-                self._show_knobs()
-            case _:
-                talk().print(_HELP)
+    def answer(self, question: Turn, opening: Opening | None = None, slots: Sequence[str] = ()) -> None:
+        """Let the models answer a question.
 
-    def _retry(self) -> None:
-        questions = [place for place, turn in enumerate(self._turns) if turn["role"] == "user"]
-        if questions:
-            question = self._turns[questions[-1]]["content"]
-            del self._turns[questions[-1] :]
-            self._answer(question)
-
-    def _set(self, name: str, text: str) -> None:
-        knob = next((knob for knob in knobs_of(SamplingParams) if knob.name == name.replace("-", "_")), None)
-        if knob is None:
-            talk().print(f"there is no knob {safe(name)!r}; /knobs shows all", style="red")
-            return
-        changed = {key: value for key, value in self._knobs.items() if key != knob.name}
-        if text.strip():
-            try:
-                changed[knob.name] = parse_text(knob, text)
-            except ValueError as error:
-                talk().print(safe(f"{knob.name} {error}"), style="red")
-                return
-        self._session.resolve(changed)
-        self._knobs = changed
-
-    def _show_knobs(self) -> None:
-        for name, knob in self._session.resolve(self._knobs).to_dict().items():
-            talk().print(f"{name:20} {safe(shown(knob['value'])):10} {knob['source']}")
-
-    def _answer(self, text: str) -> None:
-        turns = [*self._turns, {"role": "user", "content": text}]
-        system = [{"role": "system", "content": self._system}] if self._system else []
-        if self._is_templated:
-            question = Question(messages=[*system, *turns], params=self._knobs)
-        else:
-            question = Question(prompt=text, params=self._knobs)
-        with interruptible() as interrupted:
-            document = ask(self._session, question, interrupted)
-        self._turns = [*turns, {"role": "assistant", "content": document["candidates"][0]["text"]}]
+        Raises:
+            WorkbenchError: they cannot.
+        """
+        opening = opening if opening is not None else Opening(self._manner.prefill)
+        request = self.manner.request(question, opening)
+        with interruptible() as cancellation:
+            chosen = list(slots or self.models.slots)
+            ask(self.models, self.conversation, question, opening, request, cancellation, slots=chosen)

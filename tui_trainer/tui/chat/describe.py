@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.feeds.chat import Slot
+
+_RUN_STAMP = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}")
+_LONGEST_NAME = 28
 
 
 def slot_note(slot: Slot) -> str:
@@ -51,6 +55,12 @@ def _loaded_words(about: Mapping[str, Any]) -> Iterator[str]:
         yield "no chat template: plain completion"
     if about.get("note"):
         yield str(about["note"])
+
+
+def short_name(reference: str) -> str:
+    """A reference where there is little room: a run without its date and number, the end of what is long."""
+    name = _RUN_STAMP.sub("", reference)
+    return name if len(name) <= _LONGEST_NAME else "…" + name[1 - _LONGEST_NAME :]
 
 
 def parameters(number: int) -> str:

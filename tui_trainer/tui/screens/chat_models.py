@@ -13,7 +13,7 @@ from textual.widgets import Static
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.runs.store import split_checkpoint
 from tui_trainer.text import safe_line
-from tui_trainer.tui.chat.describe import slot_note
+from tui_trainer.tui.chat.describe import short_name, slot_note
 from tui_trainer.tui.chat.targets import model_options, newest_model
 from tui_trainer.tui.feeds.chat import ChatFeed
 from tui_trainer.tui.screens.base import WorkbenchScreen
@@ -80,7 +80,7 @@ class ModelsScreen(WorkbenchScreen):
             return
         line.display = name == "a" or bool(slot.reference)
         sign = f" {name.upper()} " if self.models.has_other else " "
-        reference = safe_line(slot.reference) or "no model"
+        reference = safe_line(short_name(slot.reference)) or "no model"
         note = (f" {safe_line(slot_note(slot))}", "$error" if slot.error else "$text-muted")
         line.update(Content.assemble((sign, "bold $accent"), (f"{reference} ", "bold $primary"), note))
         if name == "b":

@@ -11,6 +11,7 @@ from textual.content import Content
 from tui_trainer.text import safe, safe_line
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.chat.colours import PLAIN, coloured, legend
+from tui_trainer.tui.chat.describe import short_name
 from tui_trainer.tui.chat.reply import Reply
 from tui_trainer.tui.chat.tree import Turn
 
@@ -77,10 +78,10 @@ def _heading(turn: Turn, looks: Looks) -> Content:
     parts: list[tuple[str, str]] = [(turn.role, f"bold {_ROLE_STYLES.get(turn.role, '')}")]
     if reply is not None and len(turn.together) > 1:
         parts.insert(0, ("▸ " if looks.on_path else "  ", "bold $accent"))
-    if reply is not None and (reply.slot != "a" or any(t.reply and t.reply.slot != "a" for t in turn.together)):
-        parts.append((f" {reply.slot.upper()} {safe_line(reply.model)}", dim))
     if many > 1:
-        parts.append((f"  ‹ {number}/{many} ›", "$accent"))
+        parts.append((f" ‹{number}/{many}›", "$accent"))
+    if reply is not None and (reply.slot != "a" or any(t.reply and t.reply.slot != "a" for t in turn.together)):
+        parts.append((f" {reply.slot.upper()} {safe_line(short_name(reply.model))}", dim))
     return Content.assemble(*parts)
 
 
