@@ -14,6 +14,7 @@ from tui_trainer.config.shape import shape_from_config
 from tui_trainer.config.toml import dump_toml
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.procs.machine import MachineReading
+from tui_trainer.procs.resume import ResumeTarget
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.store import create
 from tui_trainer.tui.services import Services
@@ -256,6 +257,7 @@ class FakeWorld:
     machine: FakeMachine = field(default_factory=FakeMachine)
     launched: list[Resolved] = field(default_factory=list)
     queued: list[bool] = field(default_factory=list)
+    resumed: list[tuple[int, bool, bool]] = field(default_factory=list)
     start_error: WorkbenchError | None = None
 
     def start_run(self, resolved: Resolved, *, queued: bool = False) -> RunLayout:
@@ -265,6 +267,13 @@ class FakeWorld:
         self.queued.append(queued)
         return create(resolved.config.name, dump_toml(resolved.config.model_dump()), {}, root=self.root)
 
+    def resume_run(self, target: ResumeTarget, resolved: Resolved, *, is_new_run: bool, is_forced: bool) -> RunLayout:
+        if self.start_error is not None:
+            raise self.start_error
+        self.launched.append(resolved)
+        self.resumed.append((target.state.step, is_new_run, is_forced))
+        return target.layout
+
     @property
     def services(self) -> Services:
-        return Services(self.data, self.chat, self.machine, self.start_run)
+        return Services(self.data, self.chat, self.machine, self.start_run, self.resume_run)

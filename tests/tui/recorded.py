@@ -6,8 +6,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+from tui_trainer.config.resolve import Layer, Values, resolve
 from tui_trainer.config.schema import RunConfig
-from tui_trainer.config.toml import dump_toml
+from tui_trainer.config.toml import dump_toml, read_document
+from tui_trainer.runs.checkpoint_state import CheckpointState, DataPosition
 from tui_trainer.runs.events import (
     CheckpointSaved,
     ControlApplied,
@@ -22,7 +24,7 @@ from tui_trainer.runs.identity import ProcessIdentity
 from tui_trainer.runs.journal import JournalWriter
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.status import RunStatus, State, write_status
-from tui_trainer.runs.store import create
+from tui_trainer.runs.store import MANIFEST, create
 
 STARTED = 1_795_000_000.0
 
@@ -91,3 +93,24 @@ def _metrics(step: int, steps: int, max_steps: int) -> StepMetrics:
         step_seconds=0.9,
         memory_bytes=2_400_000_000,
     )
+
+
+def record_checkpoints(layout: RunLayout, *steps: int, max_steps: int) -> None:
+    """Checkpoints of a recorded run, with what a resume has to know and no weights worth the name."""
+    config = resolve([Values(Layer.FILE, read_document(layout.config))]).config
+    for step in steps:
+        folder = layout.checkpoint(step)
+        folder.mkdir()
+        for name in ("adapter_model.safetensors", "scheduler.pt", "rng_state.pth"):
+            (folder / name).write_text(name)
+        state = CheckpointState(
+            step=step,
+            max_steps=max_steps,
+            config=config.model_dump(mode="json"),
+            learning_rate=1e-4,
+            settings={"learning_rate": 1e-4},
+            position=DataPosition(epoch=1, num_done=step, num_rows=1273, seed=42),
+        )
+        state.write(folder)
+        files = {path.name: {"bytes": path.stat().st_size} for path in folder.iterdir()}
+        write_json(folder / MANIFEST, {"version": 1, "step": step, "files": files})

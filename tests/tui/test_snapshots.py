@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Static
 
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.tui.app import WorkbenchApp
@@ -15,6 +16,7 @@ from tui_trainer.tui.widgets.run_table import RunTable
 from tui_trainer.tui.widgets.sample_view import SampleView
 from tui_trainer.tui.widgets.transcript import Transcript
 
+from .recorded import record_checkpoints
 from .waiting import wait_until
 
 MakeApp = Callable[..., WorkbenchApp]
@@ -137,6 +139,19 @@ def test_runs(
     async def before(pilot: Pilot[Any]) -> None:
         await wait_until(pilot, lambda: _screen(pilot).query_one(RunTable).num_lines == 2)
         await wait_until(pilot, lambda: bool(_screen(pilot).query_one("#curve").plot.curves))
+
+    assert snap_compare(make_app("runs"), terminal_size=size, run_before=before)
+
+
+def test_resume(snap_compare: Any, make_app: MakeApp, finished_run: RunLayout, size: tuple[int, int]) -> None:
+    record_checkpoints(finished_run, 200, 400, max_steps=498)
+
+    async def before(pilot: Pilot[Any]) -> None:
+        await wait_until(pilot, lambda: _screen(pilot).query_one(RunTable).num_lines == 1)
+        await pilot.press("r")
+        await wait_until(pilot, lambda: bool(pilot.app.screen.query("#resume-curve")))
+        await pilot.press("e", *"learning_rate=1e-5", "enter")
+        await wait_until(pilot, lambda: "jumps" in str(_screen(pilot).query_one("#resume-plan", Static).render()))
 
     assert snap_compare(make_app("runs"), terminal_size=size, run_before=before)
 

@@ -265,8 +265,9 @@ def _settings(state: CheckpointState, changed: set[str]) -> Part:
     kept = {name: value for name, value in state.settings.items() if f"training.{name}" not in changed}
     lost = [name for name in state.settings if name not in kept]
     words = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in kept.items()]
-    note = f"stay as set by hand: {', '.join(words)}" if words else "none were set by hand"
-    return Part("commands", True, note + (f"; overruled by the configuration: {', '.join(lost)}" if lost else ""))
+    notes = [f"stay as set by hand: {', '.join(words)}"] if words else []
+    notes += [f"set by hand before, overruled by the configuration: {', '.join(lost)}"] if lost else []
+    return Part("commands", True, "; ".join(notes) or "none were set by hand")
 
 
 def _warnings(

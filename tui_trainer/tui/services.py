@@ -12,6 +12,7 @@ from tui_trainer.runs.layout import RunLayout
 if TYPE_CHECKING:
     from tui_trainer.config.resolve import Resolved
     from tui_trainer.procs.machine import MachineReading
+    from tui_trainer.procs.resume import ResumeTarget
 
 
 class WorkerClient(Protocol):
@@ -53,6 +54,17 @@ class StartRun(Protocol):
         """
 
 
+class ResumeRun(Protocol):
+    """Lets runs go on from a checkpoint."""
+
+    def __call__(self, target: ResumeTarget, resolved: Resolved, *, is_new_run: bool, is_forced: bool) -> RunLayout:
+        """Let the run go on, or begin a new one with its checkpoint; the run that goes on.
+
+        Raises:
+            WorkbenchError: it cannot be started.
+        """
+
+
 @dataclass(frozen=True)
 class Services:
     """The outside world of the app.
@@ -62,12 +74,14 @@ class Services:
         chat: the chat worker.
         machine: CPU, memory, GPUs.
         start_run: creates a run and starts it, or lets it wait in the queue; blocks until a supervisor holds it.
+        resume_run: lets a run go on from a checkpoint; blocks as well.
     """
 
     data: WorkerClient
     chat: WorkerClient
     machine: MachineWatch
     start_run: StartRun
+    resume_run: ResumeRun
 
     async def close(self) -> None:
         """End the workers."""
@@ -84,4 +98,11 @@ def real_services(argv: Sequence[str]) -> Services:
 
         return start_run(resolved, argv=argv, queued=queued)
 
-    return Services(Worker("data"), Worker("chat"), MachineSampler(), start)
+    def resume(target: ResumeTarget, resolved: Resolved, *, is_new_run: bool, is_forced: bool) -> RunLayout:
+        from tui_trainer.procs.resume import resume_as_new_run, resume_run
+
+        if is_new_run:
+            return resume_as_new_run(target, resolved, argv=argv, is_forced=is_forced)
+        return resume_run(target, resolved, argv=argv, is_forced=is_forced)
+
+    return Services(Worker("data"), Worker("chat"), MachineSampler(), start, resume)

@@ -14,6 +14,7 @@ from textual.widget import Widget
 from textual.widgets import Footer, Static
 
 from tui_trainer.runs.events import Progress
+from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.snapshot import RunView
 from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
@@ -100,6 +101,17 @@ class WorkbenchScreen(Screen[None]):
         from tui_trainer.tui.screens.help import HelpScreen
 
         self.app.push_screen(HelpScreen(self.help_text, list(self.active_bindings.values())))
+
+    def offer_resume(self, layout: RunLayout) -> None:
+        """Show what going on from a checkpoint of a run means, and bring the run that goes on into view."""
+        from tui_trainer.tui.screens.resuming import Resuming
+
+        self.app.push_screen(Resuming(layout, self.session.services), self._resumed)
+
+    async def _resumed(self, layout: RunLayout | None) -> None:
+        if layout is not None:
+            self.session.run.open(layout)
+            await self.run_action("app.go('train')")
 
     def say(self, message: str, *, problem: bool = False) -> None:
         """A passing note at the corner of the screen; never read as markup."""

@@ -54,6 +54,7 @@ class RunsScreen(WorkbenchScreen):
             "less_than_sign", "earlier(-1)", "Earlier", show=False, id="runs-earlier", tooltip="Forward in the queue"
         ),
         Binding("greater_than_sign", "earlier(1)", "Later", show=False, id="runs-later", tooltip="Back in the queue"),
+        Binding("r", "resume", "Resume", id="runs-resume", tooltip="Go on from a checkpoint: the plan first"),
         Binding("R", "rename", "Rename", id="runs-rename", tooltip="Give the run another name"),
         Binding("D", "delete", "Delete", id="runs-delete", tooltip="Delete the run and its files"),
         Binding("i", "config", "Config", id="runs-config", tooltip="The run's whole configuration"),
@@ -173,6 +174,11 @@ class RunsScreen(WorkbenchScreen):
         draft.origin = layout.id
         self.session.set_draft(draft)
         await self.run_action("app.go('args')")
+
+    def action_resume(self) -> None:
+        """Show what going on from the run's newest checkpoint means."""
+        if (layout := self._current_layout()) is not None:
+            self.offer_resume(layout)
 
     def action_config(self) -> None:
         """Show the run's configuration."""

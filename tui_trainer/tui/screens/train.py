@@ -73,7 +73,8 @@ class TrainScreen(WorkbenchScreen):
         Binding("left,comma", "cursor(-1)", "Cursor", show=False, id="train-cursor-back", tooltip="Read values: back"),
         Binding("right,full_stop", "cursor(1)", "Cursor", show=False, id="train-cursor-on", tooltip="Read values: on"),
         Binding("c", "chat", "Chat", id="train-chat", tooltip="Talk to the newest checkpoint"),
-        Binding("r", "reason", "Reason", show=False, id="train-reason", tooltip="Why the run ended, in full"),
+        Binding("r", "resume", "Resume", id="train-resume", tooltip="Go on from a checkpoint: the plan first"),
+        Binding("i", "reason", "Reason", show=False, id="train-reason", tooltip="Why the run ended, in full"),
     ]
 
     def compose_body(self) -> Iterable[Widget]:
@@ -244,6 +245,13 @@ class TrainScreen(WorkbenchScreen):
             status = view.status
             text = f"{status.state.value}\n\n{status.reason}\n{status.remedy}\n\n{status.id}"
             self.app.push_screen(TextScreen("How the run stands", text))
+
+    def action_resume(self) -> None:
+        """Show what going on from the newest checkpoint means."""
+        if (layout := self.session.run.layout) is None:
+            self.say("no run is in view")
+        else:
+            self.offer_resume(layout)
 
     def action_chat(self) -> None:
         """Talk to the newest checkpoint."""
