@@ -73,7 +73,9 @@ class TrainScreen(WorkbenchScreen):
         Binding("left,comma", "cursor(-1)", "Cursor", show=False, id="train-cursor-back", tooltip="Read values: back"),
         Binding("right,full_stop", "cursor(1)", "Cursor", show=False, id="train-cursor-on", tooltip="Read values: on"),
         Binding("c", "chat", "Chat", id="train-chat", tooltip="Talk to the newest checkpoint"),
-        Binding("r", "resume", "Resume", id="train-resume", tooltip="Go on from a checkpoint: the plan first"),
+        Binding(
+            "r", "resume", "Resume", show=False, id="train-resume", tooltip="Go on from a checkpoint: the plan first"
+        ),
         Binding("i", "reason", "Reason", show=False, id="train-reason", tooltip="Why the run ended, in full"),
     ]
 
