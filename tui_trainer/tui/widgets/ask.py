@@ -159,7 +159,7 @@ class Confirm(ModalScreen[bool]):
         """The question and its details."""
         with Vertical() as box:
             box.border_title = Content(safe(self._question))
-            box.border_subtitle = f"y {self._yes} · n leaves it"
+            box.border_subtitle = Content(safe(f"y {self._yes} · n leaves it"))
             yield Static(Content("\n".join(safe(line) for line in self._details)))
 
     def action_answer(self, answer: bool) -> None:

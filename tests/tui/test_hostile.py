@@ -1,0 +1,201 @@
+"""No control character of foreign text reaches the terminal, and no text stops the app: every screen, every widget."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from textual.app import App, ComposeResult
+from textual.content import Content
+from textual.filter import LineFilter
+from textual.widget import Widget
+
+import tui_trainer
+from tui_trainer.cli import output
+from tui_trainer.cli.app import run as run_command
+from tui_trainer.errors import DataError, RunFailedError
+from tui_trainer.tui.app import WorkbenchApp
+from tui_trainer.tui.safety import with_safe_filter
+from tui_trainer.tui.screens.stopping import Stopping
+from tui_trainer.tui.screens.text import TextScreen
+from tui_trainer.tui.widgets.ask import AskText, Confirm, Pick
+from tui_trainer.tui.widgets.chart import Chart, Plot
+from tui_trainer.tui.widgets.field_list import Field, FieldList
+from tui_trainer.tui.widgets.group_list import GroupList
+from tui_trainer.tui.widgets.length_chart import LengthChart
+from tui_trainer.tui.widgets.log_pane import LogPane
+from tui_trainer.tui.widgets.pairs import Pairs
+from tui_trainer.tui.widgets.run_table import RunTable
+from tui_trainer.tui.widgets.sample_view import TabStrip
+from tui_trainer.tui.widgets.topbar import TopBar
+
+from .fakes import FakeWorld
+from .hostile import ALL, PAYLOADS, HostileDataWorker, Terminal, hostile_run, terminal
+from .waiting import wait_until
+
+MakeApp = Callable[..., WorkbenchApp]
+SIZE = (150, 70)
+
+
+@pytest.fixture
+def hostile_world(world: FakeWorld) -> FakeWorld:
+    world.data = HostileDataWorker()
+    return world
+
+
+def test_there_are_thirty_and_more() -> None:
+    assert len(PAYLOADS) >= 30
+
+
+KEYS = {
+    "data": ["j", "n", "e", "v", "v", "v", "v", "r", "escape", "question_mark", "escape"],
+    "args": ["j", "enter", "escape", "p", "escape", "m", "question_mark", "escape", "slash", "x", "escape"],
+    "train": ["w", "j", "w", "w", "r", "escape", "left", "z", "question_mark", "escape"],
+    "chat": ["escape", "o", "escape", "w", "escape", "question_mark", "escape"],
+    "runs": ["j", "j", "i", "escape", "R", "escape", "D", "n", "question_mark", "escape"],
+}
+
+
+@pytest.mark.parametrize("mode", KEYS)
+async def test_every_screen(
+    make_app: MakeApp, hostile_world: FakeWorld, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [hostile_run(hostile_world.root, at) for at in range(len(ALL))]
+    hostile_world.chat.reply = "".join(ALL)
+    with terminal(monkeypatch) as drawn:
+        app = make_app(mode, runs[-1])
+        async with app.run_test(size=SIZE) as pilot:
+            await wait_until(pilot, lambda: app.current_mode == mode)
+            if mode == "runs":
+                table = app.screen.query_one(RunTable)
+                await wait_until(pilot, lambda: table.num_lines == len(ALL))
+            if mode == "chat":
+                await pilot.press("h", "i", "enter")
+            for key in KEYS[mode]:
+                await pilot.press(key)
+                await pilot.pause(0.02)
+            assert app.is_running
+    assert drawn.raw() == set()
+
+
+async def test_errors_of_the_worker(make_app: MakeApp, world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch) as drawn:
+        app = make_app("data")
+        async with app.run_test(size=SIZE) as pilot:
+            await wait_until(pilot, lambda: bool(app.screen.query(LengthChart)))
+            for text in ALL:
+                world.data.error = DataError(text, where=text, remedy=text)
+                app.session.draft_edited()
+                await pilot.pause()
+            assert app.is_running
+    assert drawn.raw() == set()
+
+
+async def test_toasts_titles_dialogs_and_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = hostile_run(tmp_path, 0)
+    with terminal(monkeypatch) as drawn:
+        app = _Wall([])
+        async with app.run_test(size=(80, 24)) as pilot:
+            for text in ALL:
+                app.title = app.sub_title = text
+                app.notify(text, title=text, markup=False)
+                app.copy_to_clipboard(text.encode("utf-8", "replace").decode())
+                dialogs = (
+                    TextScreen(text, text),
+                    AskText(text, text, text, _always_wrong(text)),
+                    Pick(text, [(text, text, text)], text, text),
+                    Confirm(text, [text], text),
+                )
+                for dialog in dialogs:
+                    app.push_screen(dialog)
+                    await pilot.pause()
+                    app.pop_screen()
+                app.clear_notifications()
+            app.push_screen(Stopping(layout))
+            await pilot.pause()
+            assert app.is_running
+    assert drawn.raw() == set()
+
+
+def test_no_note_is_read_as_markup() -> None:
+    package = Path(tui_trainer.__file__).parent
+    calls = [
+        f"{path.name}:{node.lineno}"
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "notify"
+        and not any(keyword.arg == "markup" for keyword in node.keywords)
+    ]
+    assert calls == []
+
+
+def _always_wrong(words: str) -> Callable[[str], object]:
+    def check(_: str) -> object:
+        raise ValueError(words)
+
+    return check
+
+
+class _Wall(App[None]):
+    """Widgets side by side, behind the same net as in the workbench."""
+
+    def __init__(self, widgets: Sequence[Widget]) -> None:
+        super().__init__()
+        self._widgets = widgets
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return with_safe_filter(super().get_line_filters())
+
+    def compose(self) -> ComposeResult:
+        yield from self._widgets
+
+
+async def test_widgets_on_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields, groups, pairs, log = FieldList(), GroupList(), Pairs(), LogPane()
+    chart, bar, tabs = Chart(Plot("x")), TopBar("train"), TabStrip(("a", "b"))
+    for widget in (fields, groups, log, chart):
+        widget.styles.height = 6
+    with terminal(monkeypatch) as drawn:
+        app = _Wall([fields, groups, pairs, log, chart, bar, tabs])
+        async with app.run_test(size=SIZE) as pilot:
+            for at, text in enumerate(ALL):
+                fields.show([Field("a", text, text, text, note=text), Field("b", text, text, choices=(text,))])
+                groups.show([(text, 3)])
+                pairs.show([(text, text)])
+                chart.show(Plot(text, note=text, placeholder=text))
+                bar.run = (Content(text),)
+                bar.machine = Content(text)
+                tabs.note = text
+                file = tmp_path / f"{at}.log"
+                file.write_bytes(text.encode("utf-8", "surrogatepass") + b"\n")
+                log.open(file)
+                log.poll()
+                await pilot.pause()
+            assert app.is_running
+    assert drawn.raw() == set()
+
+
+@pytest.mark.parametrize("command", ["list", "show", "log", "diff", "queue"])
+def test_commands_on_a_terminal(
+    world: FakeWorld, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [hostile_run(world.root, at) for at in range(len(ALL))]
+    monkeypatch.setenv("TUI_TRAINER_RUNS", str(world.root))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr(output, "paper", lambda: Console(markup=False, highlight=False, emoji=False, width=300))
+    for layout in runs if command != "list" else runs[:1]:
+        words = {"diff": [layout.id, runs[0].id], "list": [], "queue": []}.get(command, [layout.id])
+        assert run_command(("runs", command, *words)) == 0
+    printed = capsys.readouterr()
+    assert Terminal([printed.out, printed.err]).raw() == set()
+
+
+def test_error_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ALL:
+        output.print_error(RunFailedError(text, where=text, remedy=text), as_json=False)
+    assert Terminal([capsys.readouterr().err]).raw() == set()
