@@ -307,6 +307,17 @@ def test_a_template_that_never_ends_is_refused(tmp_path: Path, monkeypatch: pyte
         judged(path, template=str(tmp_path / "bad.jinja"))
 
 
+def test_a_template_that_prints_too_much_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(line(GOOD))
+    (tmp_path / "bad.jinja").write_text("{% set many = ['a' * 1000] * 3000 %}{{ many | join }}")
+    with pytest.raises(DataError, match=r"prints 3,000,000 characters for a conversation of"):
+        judged(path, template=str(tmp_path / "bad.jinja"))
+    (tmp_path / "bad.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    path.write_bytes(line({"input": "a" * 3_000_000, "output": "b"}))
+    assert judged(path, template=str(tmp_path / "bad.jinja"), truncation="left")["verdict"]["num_usable"] == 1
+
+
 def test_a_template_that_never_ends_on_some_rows_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tui_trainer.engine.data.templates.limits.RENDER_SECONDS", 0.2)
     path = tmp_path / "rows.jsonl"

@@ -12,6 +12,7 @@ from tui_trainer.engine.data.formats.paths import ABSENT, look_up
 from tui_trainer.engine.data.formats.roles import (
     CONVERSATION_COLUMNS,
     FORMATS,
+    NAMELESS_PAIR,
     PAIRS,
     SYSTEM_COLUMNS,
     TEXT_COLUMNS,
@@ -225,7 +226,17 @@ def _prompt_completion(rows: Sequence[Row]) -> FormatSpec | None:
             if min(shares):
                 columns = {**mapped, **_extras(rows)}
                 return FormatSpec("prompt_completion", columns, min(shares), f"columns {prompt} and {completion}")
-    return None
+    return _nameless_pair(rows)
+
+
+def _nameless_pair(rows: Sequence[Row]) -> FormatSpec | None:
+    """Two columns of a file that does not name them, as of a table without a header."""
+    if _column_names(rows) != list(NAMELESS_PAIR):
+        return None
+    share = min(_share(rows, name, _is_scalar) for name in NAMELESS_PAIR)
+    columns = dict(zip(("prompt", "completion"), NAMELESS_PAIR, strict=True))
+    reason = "two columns without names, of which the first is taken for the prompt"
+    return FormatSpec("prompt_completion", columns, share / 2, reason) if share else None
 
 
 def _text(rows: Sequence[Row]) -> FormatSpec | None:

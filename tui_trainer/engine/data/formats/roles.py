@@ -56,6 +56,9 @@ PAIRS: tuple[tuple[str, str], ...] = (
 )
 """Columns taken for prompt and completion, the likelier first."""
 
+NAMELESS_PAIR = ("column_0", "column_1")
+"""What the readers call the columns of a file that has two and names neither."""
+
 CONVERSATION_COLUMNS = ("messages", "conversations", "conversation", "chat", "dialogue", "dialog", "turns", "history")
 TEXT_COLUMNS = ("text", "content", "document", "body", "passage", "story", "code")
 SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")

@@ -11,12 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tui_trainer.engine.data.problems import Code
 from tui_trainer.engine.data.rows import BadRow, Heartbeat, Row, no_heartbeat
 from tui_trainer.engine.data.sources.file_fingerprint import file_fingerprint
 from tui_trainer.engine.data.sources.recognise import DataFile
 from tui_trainer.errors import DataError
 
 _MAX_GROUP_BYTES = 1 << 30
+_FILE_MARK = b"ARROW1"
+_MARK_BYTES = 8
 
 
 class ArrowRows:
@@ -43,7 +46,7 @@ class ArrowRows:
             self._firsts.append(self._firsts[-1] + size)
         self.num_rows: int | None = self._firsts[-1]
         self._lock = threading.Lock()
-        self._loaded: tuple[int, pa.Table] | None = None
+        self._loaded: tuple[int, pa.Table | BadRow] | None = None
 
     def count(self, heartbeat: Heartbeat = no_heartbeat) -> int:
         """The number of rows, which the file itself tells."""
@@ -61,23 +64,27 @@ class ArrowRows:
         while start < stop:
             group = bisect.bisect_right(self._firsts, start) - 1
             first, last = self._firsts[group], self._firsts[group + 1]
-            table = self._load(group).slice(start - first, min(stop, last) - start)
-            rows.extend(self._converted(row) for row in table.to_pylist())
+            table = self._load(group)
+            if isinstance(table, BadRow):
+                rows += [table] * (min(stop, last) - start)
+            else:
+                table = table.slice(start - first, min(stop, last) - start)
+                rows.extend(self._converted(row) for row in table.to_pylist())
             start = last
         return rows
 
-    def _load(self, group: int) -> pa.Table:
+    def _load(self, group: int) -> pa.Table | BadRow:
+        """The rows of a group, or what is wrong with all of them."""
         with self._lock:
             if self._loaded is None or self._loaded[0] != group:
                 self._loaded = None
                 try:
-                    self._loaded = (group, self._groups.read(group))
+                    self._loaded = group, self._groups.read(group)
                 except (pa.ArrowException, OSError) as error:
-                    raise DataError(
-                        f"is broken from row {self._firsts[group]} on: {_first_line(error)}",
-                        where=self.name,
-                        remedy="Get or write it again.",
-                    ) from None
+                    first, last = self._firsts[group], self._firsts[group + 1] - 1
+                    place = f"rows {first} to {last} are" if last > first else "this row is"
+                    reason = f"{place} broken: {_first_line(error)}"
+                    self._loaded = group, BadRow(Code.PARSE_ERROR, reason)
             return self._loaded[1]
 
     def _converted(self, row: Row) -> Row:
@@ -123,18 +130,29 @@ class _ParquetGroups(_Groups):
 
 class _ArrowGroups(_Groups):
     def __init__(self, file: DataFile) -> None:
+        self._fault: Exception | None = None
         source = pa.memory_map(str(file.path))
         try:
             reader = pa.ipc.open_file(source)
             self._batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
         except pa.ArrowInvalid:
-            source.seek(0)
+            # a file is a stream between its marks; of one that is torn the stream is left
+            source.seek(_MARK_BYTES if source.read_at(len(_FILE_MARK), 0) == _FILE_MARK else 0)
             reader = pa.ipc.open_stream(source)
-            self._batches = list(reader)
+            self._batches = []
+            try:
+                self._batches.extend(reader)
+            except (pa.ArrowException, OSError) as error:
+                if not self._batches:
+                    raise
+                self._fault = error
         self.schema = reader.schema
-        self.sizes = [batch.num_rows for batch in self._batches]
+        # one more row stands for those that are lost
+        self.sizes = [batch.num_rows for batch in self._batches] + [1] * (self._fault is not None)
 
     def read(self, group: int) -> pa.Table:
+        if group == len(self._batches) and self._fault:
+            raise self._fault
         return pa.Table.from_batches([self._batches[group]])
 
 
@@ -155,4 +173,4 @@ def _decoded(value: Any) -> Any:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).split("\n", 1)[0]
+    return str(error).split("\n", 1)[0].rstrip(".")

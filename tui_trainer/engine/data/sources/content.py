@@ -24,6 +24,9 @@ CHUNK_BYTES = 4 << 20
 FIRST_CHUNK_BYTES = 256 << 10
 """Bytes read first, so that the first rows come at once."""
 
+_ARROW_READ_BYTES = 1 << 12
+"""Bytes that are asked of pyarrow at a time; those of one reading are lost where the data breaks."""
+
 _MIN_FREE_BYTES = 1 << 30
 """Space that unpacking leaves on the disk."""
 
@@ -181,12 +184,13 @@ def _decompressor(path: Path, compression: Compression) -> Any:
 
 def _read_up_to(stream: Any, size: int) -> tuple[bytes, str]:
     """Up to `size` bytes, and what broke if the compressed data is damaged."""
+    # reading on until so many bytes are there would lose those that lie before the damage
+    read, most = (stream.read1, 1 << 16) if hasattr(stream, "read1") else (stream.read, _ARROW_READ_BYTES)
     parts: list[bytes] = []
     have = 0
     try:
         while have < size:
-            # small reads keep what lies before the damage
-            part = stream.read(min(size - have, 1 << 16))
+            part = read(min(size - have, most))
             if not part:
                 break
             parts.append(part)

@@ -58,6 +58,16 @@ def detect_dialect(head: str, *, is_tab_separated: bool, is_whole: bool) -> Dial
     return Dialect(delimiter, has_quotes, tuple(columns), has_header)
 
 
+def is_table(head: str) -> bool:
+    """Whether a text whose name does not say so is a table: its first line names columns that have a meaning to us."""
+    for delimiter in _DELIMITERS:
+        records = _records(head[: head.rfind("\n") + 1], delimiter, has_quotes=True)
+        names = [cell.strip() for cell in records[0]] if len(records) > 1 else []
+        if len(names) > 1 and len(records[1]) == len(names) and any(map(is_known_column, names)):
+            return True
+    return False
+
+
 def _records(text: str, delimiter: str, has_quotes: bool) -> list[list[str]]:
     options: Any = {"delimiter": delimiter, "quoting": csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE}
     records = []

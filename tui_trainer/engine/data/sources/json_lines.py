@@ -45,14 +45,16 @@ class JsonLines:
 
     def rows(self, start: int, stop: int) -> list[Row | BadRow]:
         """The parsed rows from `start` up to `stop`."""
+        spans = self._index.spans(start, stop)
         rows: list[Row | BadRow] = []
-        for block in _blocks(self._index.spans(start, stop)):
+        for block in _blocks(spans):
             if block[0][1] - block[0][0] > MAX_ROW_BYTES:
                 rows.append(_too_long(block[0][1] - block[0][0]))
             else:
                 rows.extend(parse_object(line) for line in self._index.read(block))
-        if self._index.fault and self._index.num_rows == start + len(rows) and rows and isinstance(rows[-1], BadRow):
-            rows[-1] = BadRow(Code.PARSE_ERROR, f"{self._index.fault}, in the middle of this row")
+        if rows and isinstance(rows[-1], BadRow):
+            loss = self._index.loss_at(start + len(rows) - 1, spans[-1])
+            rows[-1] = BadRow(Code.PARSE_ERROR, loss) if loss else rows[-1]
         return rows
 
 

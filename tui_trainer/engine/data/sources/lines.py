@@ -50,10 +50,12 @@ class LineIndex:
         """Number of rows; None until the whole has been scanned."""
         return self._first_rows[-1] if self._is_done else None
 
-    @property
-    def fault(self) -> str:
-        """Why the bytes end early, if they do."""
-        return self._content.fault
+    def loss_at(self, row: int, span: tuple[int, int]) -> str:
+        """What is lost with a row because the bytes end early; empty if nothing is."""
+        if not self._content.fault or row + 1 != self.num_rows:
+            return ""
+        is_empty = span[0] == span[1]
+        return f"{self._content.fault}; {'what lies behind it is lost' if is_empty else 'this row is torn'}"
 
     def count(self, heartbeat: Heartbeat = no_heartbeat) -> int:
         """Scan to the end."""
@@ -146,6 +148,9 @@ class LineIndex:
         start, end = self._open_start, self._scanned
         if start < end and self._content.read_at(start, min(end - start, CHUNK_OF_BLANKS)).strip():
             self._append(np.array([start]), np.array([end]))
+        elif self._content.fault:
+            # an empty row stands for those that are lost
+            self._append(np.array([end]), np.array([end]))
         self._is_done = True
 
 

@@ -47,7 +47,9 @@ class TextLines:
     def rows(self, start: int, stop: int) -> list[Row | BadRow]:
         """The lines from `start` up to `stop`."""
         spans = self._index.spans(start, stop)
-        return [text_row(self._index.read([span])[0]) for span in spans]
+        rows = [text_row(self._index.read([span])[0]) for span in spans]
+        loss = self._index.loss_at(start + len(rows) - 1, spans[-1]) if spans else ""
+        return [*rows[:-1], BadRow(Code.PARSE_ERROR, loss)] if loss else rows
 
 
 class TextPassages:
@@ -85,10 +87,12 @@ class TextPassages:
         """The passages from `start` up to `stop`."""
         self._scan_up_to(stop)
         stop = min(stop, len(self._starts))
-        return [text_row(self._read(row)) for row in range(start, stop)]
+        return [self._read(row) for row in range(start, stop)]
 
-    def _read(self, row: int) -> bytes:
-        return self._content.read_at(self._starts[row], self._ends[row] - self._starts[row])
+    def _read(self, row: int) -> Row | BadRow:
+        if self._content.fault and row + 1 == self._num_rows:
+            return BadRow(Code.PARSE_ERROR, f"{self._content.fault}; this row and what lies behind it are lost")
+        return text_row(self._content.read_at(self._starts[row], self._ends[row] - self._starts[row]))
 
     def _scan_up_to(self, row: int) -> None:
         with self._lock:
@@ -109,6 +113,10 @@ class TextPassages:
             start = gap.end()
         if is_last:
             self._keep(start, len(self._pending))
+            if self._content.fault and not self._pending[start:].strip():
+                # an empty row stands for those that are lost
+                self._starts.append(self._base + len(self._pending))
+                self._ends.append(self._base + len(self._pending))
             self._num_rows = len(self._starts)
         self._pending = self._pending[start:]
         self._base += start

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from tui_trainer.engine.data.sources.content import Compression, compression_of, read_head, unreadable
+from tui_trainer.engine.data.sources.dialect import is_table
 from tui_trainer.errors import DataError
 
 FileKind = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow", "text", "document"]
@@ -34,11 +35,14 @@ KIND_BY_SUFFIX: dict[str, FileKind] = {
 }
 COMPRESSION_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz")
 
+_PICKLE = "is a Python pickle, which is never opened because it can run code"
+_PICKLE_SUFFIXES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
+
 _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x80\x02", "is a Python pickle, which is never opened because it can run code", ""),
-    (b"\x80\x03", "is a Python pickle, which is never opened because it can run code", ""),
-    (b"\x80\x04", "is a Python pickle, which is never opened because it can run code", ""),
-    (b"\x80\x05", "is a Python pickle, which is never opened because it can run code", ""),
+    (b"\x80\x02", _PICKLE, ""),
+    (b"\x80\x03", _PICKLE, ""),
+    (b"\x80\x04", _PICKLE, ""),
+    (b"\x80\x05", _PICKLE, ""),
     (b"PK\x03\x04", "is a zip archive (or an Excel workbook)", "Unpack it, or export it as CSV."),
     (b"\x89PNG", "is a PNG image", ""),
     (b"\xff\xd8\xff", "is a JPEG image", ""),
@@ -104,6 +108,12 @@ def recognise(path: Path) -> DataFile:
     """
     try:
         status = path.stat()
+    except FileNotFoundError:
+        raise DataError(
+            f"is a link to {path.readlink()}, which is not there" if path.is_symlink() else "is not there",
+            where=str(path),
+            remedy="Check where the data lies.",
+        ) from None
     except OSError as error:
         raise unreadable(path, error) from None
     if not stat.S_ISREG(status.st_mode):
@@ -117,6 +127,10 @@ def recognise(path: Path) -> DataFile:
         head = read_head(path, compression, _LONG_HEAD_BYTES)
     if compression and not head:
         raise DataError(f"is {compression} data with nothing in it, or broken from its start", where=str(path))
+    if not head.strip(b"\x00"):
+        raise DataError(
+            "holds nothing but NUL bytes, as a torn copy leaves it", where=str(path), remedy="Get the file again."
+        )
     _refuse_foreign(path, head)
     kind = _kind(path, head)
     return DataFile(path, kind, compression, status.st_size, status.st_mtime_ns)
@@ -154,12 +168,14 @@ def _wide_without_mark(head: bytes) -> str:
     if len(sample) < 8 or b"\x00" not in sample:
         return ""
     even, odd = sample[::2].count(0), sample[1::2].count(0)
-    half = len(sample) // 2
-    return "UTF-16LE" if odd > 0.4 * half and even < odd / 4 else "UTF-16BE" if even > 0.4 * half else ""
+    many = 0.4 * (len(sample) // 2)
+    return "UTF-16LE" if odd > many and even < odd / 4 else "UTF-16BE" if even > many and odd < even / 4 else ""
 
 
 def _kind(path: Path, head: bytes) -> FileKind:
     promised = kind_by_name(path.name)
+    if path.suffix in _PICKLE_SUFFIXES:
+        raise DataError(_PICKLE, where=str(path), remedy=_PICKLE_REMEDY)
     if path.suffix == ".py":
         raise DataError("is a Python script, and loading scripts are never run", where=str(path), remedy=_PICKLE_REMEDY)
     if head.startswith(b"PAR1"):
@@ -169,14 +185,16 @@ def _kind(path: Path, head: bytes) -> FileKind:
     if promised in ("parquet", "arrow"):
         raise DataError(f"does not begin like {promised} data", where=str(path), remedy="Download or write it again.")
     text = head.removeprefix(UTF8_MARK).lstrip()
-    if promised in ("csv", "tsv", "document"):
+    if promised == "document":
         return promised
     if _is_json_line(text, is_promised=promised == "jsonl"):
         return "jsonl"
-    if promised == "text":
-        return "text"
+    if promised in ("csv", "tsv", "text"):
+        return promised
     if text[:1] in (b"{", b"["):
         return "json"
+    if is_table(text.decode("utf-8", "replace")):
+        return "csv"
     if promised in ("json", "jsonl"):
         return "jsonl" if promised == "jsonl" else _no_json(path, text)
     raise DataError(

@@ -68,6 +68,8 @@ class Table:
     def _row(self, row: int) -> Row | BadRow:
         start = self._starts[row]
         end = self._starts[row + 1] if row + 1 < len(self._starts) else self._end
+        if start == end:
+            return BadRow(Code.PARSE_ERROR, f"{self._content.fault}; what lies behind it is lost")
         data = self._content.read_at(start, end - start)
         try:
             text = data.decode("utf-8")
@@ -111,6 +113,11 @@ class Table:
             try:
                 record = next(reader)
             except StopIteration:
+                if self._content.fault:
+                    # an empty record stands for those that are lost
+                    self._starts.append(self._end)
+                    self._lines.append(line)
+                    yield True
                 return
             except csv.Error:
                 record = ["?"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,9 @@ from tui_trainer.errors import DataError
 
 TemplateSource = Literal["model", "file", "builtin", "package"]
 
-MAX_RENDERED_CHARACTERS = 64 << 20
+_FREE_CHARACTERS = 1 << 20
+_MAX_GROWTH = 16
+"""What a template may print beyond `_FREE_CHARACTERS`, as a multiple of what the conversation holds."""
 
 
 class RenderError(Exception):
@@ -26,7 +29,7 @@ class RenderError(Exception):
 
 
 class RenderLimitError(RenderError):
-    """The template took too long or too much memory, and may do so again."""
+    """The template took too long, too much memory or printed too much, and may do so again."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class ChatTemplate:
 
         Raises:
             RenderError: the template refuses the messages or breaks on them.
-            RenderLimitError: it takes too long or too much memory.
+            RenderLimitError: it takes too long or too much memory, or prints too much.
         """
         template = self._tool_template if tools is not None and self._tool_template is not None else self._template
         try:
@@ -114,8 +117,10 @@ class ChatTemplate:
             raise RenderError(str(error.message or error)) from None
         except Exception as error:  # a template may break in any way that Python knows
             raise RenderError(f"breaks with {type(error).__name__}: {error}") from None
-        if len(text) > MAX_RENDERED_CHARACTERS:
-            raise RenderError(f"prints more than {MAX_RENDERED_CHARACTERS >> 20} million characters")
+        if len(text) > _FREE_CHARACTERS:
+            held = len(json.dumps([messages, tools], ensure_ascii=False, default=str))
+            if len(text) > _FREE_CHARACTERS + _MAX_GROWTH * held:
+                raise RenderLimitError(f"prints {len(text):,} characters for a conversation of {held:,}")
         return text
 
     @cached_property
