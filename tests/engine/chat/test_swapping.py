@@ -30,11 +30,11 @@ def test_an_adapter_is_written_over_another_in_place(decode: str, tiny_folder: P
     first, second = (save_adapter(tmp_path / f"step-{seed:06d}", tiny_folder, seed) for seed in (1, 2))
     worker = Caller()
     before = worker.load(first, decode=decode)
-    model = worker.server._slots.loaded("a").loaded.model
+    model = worker.server._slots.local("a").loaded.model
     worker.ask(**GREEDY)
     described = swap(worker, second)
     assert described["how"] == "adapter in place"
-    assert worker.server._slots.loaded("a").loaded.model is model
+    assert worker.server._slots.local("a").loaded.model is model
     assert (described["name"], described["step"]) == (str(second), 2)
     assert described["stamp"]["sha"] != before["stamp"]["sha"]
     document = worker.ask(**GREEDY)

@@ -237,7 +237,7 @@ def test_out_of_memory_is_a_sentence_with_numbers_and_the_session_lives(
         raise error
 
     assert worker.server._slots.get("a") is not None
-    forward = worker.server._slots.loaded("a").engine.runner.forward
+    forward = worker.server._slots.local("a").engine.runner.forward
     with monkeypatch.context() as broken:
         broken.setattr(forward, "last_logits", fail)
         with pytest.raises(RunFailedError, match=r"out of memory on cpu: a prompt of \d+ tokens, .* GiB"):
@@ -255,7 +255,7 @@ def test_too_little_memory_is_told_before_the_system_ends_the_process(
 
 def test_other_errors_are_not_taken_for_want_of_memory(worker: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     assert worker.server._slots.get("a") is not None
-    forward = worker.server._slots.loaded("a").engine.runner.forward
+    forward = worker.server._slots.local("a").engine.runner.forward
     monkeypatch.setattr(forward, "last_logits", lambda *args, **kwargs: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
         worker.ask(max_tokens=3)

@@ -9,7 +9,7 @@ from tui_trainer.engine.chat.opening import Wanted, open_session
 from tui_trainer.engine.chat.prompt_set import Baseline, PromptSet, ask_all, expanded, one_after_the_other
 from tui_trainer.engine.chat.session import ChatSession
 from tui_trainer.engine.chat.sharing import part
-from tui_trainer.engine.chat.slots import NAMES, Slots
+from tui_trainer.engine.chat.slots import Slots
 from tui_trainer.engine.chat.swapping import swapped
 from tui_trainer.engine.models.load import locate_for_chat
 from tui_trainer.errors import UsageError
@@ -47,7 +47,7 @@ class _Guests:
     """Sessions that are opened for a while, beside those in the slots."""
 
     def __init__(self, slots: Slots, check: Callable[[], None]) -> None:
-        self._hosts = [session for name in NAMES if (session := slots.get(name)) is not None]
+        self._hosts = slots.locals()
         self._check = check
         self._guests: list[ChatSession] = []
         self._current: ChatSession | None = None

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.engine.chat.clock import Clock
@@ -20,7 +20,14 @@ from tui_trainer.engine.chat.question import Question
 from tui_trainer.engine.generate.engine import Engine, Generation
 from tui_trainer.engine.generate.forward.choose import Choice, choose_forward
 from tui_trainer.engine.generate.forward.interface import Forward
-from tui_trainer.engine.generate.knobs import YOURS, ResolvedKnobs, model_defaults, resolve_knobs, sampling_knobs
+from tui_trainer.engine.generate.knobs import (
+    YOURS,
+    ResolvedKnobs,
+    inspect_knobs,
+    model_defaults,
+    resolve_knobs,
+    sampling_knobs,
+)
 from tui_trainer.engine.models.int8 import INT8
 from tui_trainer.engine.models.load import LoadedModel
 from tui_trainer.engine.models.stamp import stamp_of
@@ -68,7 +75,7 @@ class ChatSession:
         layers: the knobs below the user's, as `resolve_knobs` takes them: the model's, the run's.
     """
 
-    kind = "local"
+    kind: Literal["local"] = "local"
 
     def __init__(
         self,
@@ -112,6 +119,11 @@ class ChatSession:
     def dtype_name(self) -> str:
         """The type of its weights, as `load` takes it."""
         return INT8 if self.loaded.is_int8 else str(self.loaded.dtype).removeprefix("torch.")
+
+    @property
+    def placement(self) -> dict[str, str]:
+        """Device and type, as `load` takes them."""
+        return {"device": str(self.loaded.device), "dtype": self.dtype_name}
 
     @property
     def forward(self) -> Forward:
@@ -171,6 +183,10 @@ class ChatSession:
             ConfigurationError: as `resolve_knobs`.
         """
         return resolve_knobs([*self.layers, (YOURS, params)])
+
+    def inspect(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """See `inspect_knobs`."""
+        return inspect_knobs([*self.layers, (YOURS, params)])
 
     def guarded(self, num_tokens: int, num_rows: int = 1) -> AbstractContextManager[None]:
         """Around work on some tokens: want of memory becomes a sentence, and the session lives on."""

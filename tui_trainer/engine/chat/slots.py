@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 from tui_trainer.errors import UsageError
 
 if TYPE_CHECKING:
+    from tui_trainer.engine.chat.server.session import ServerSession
     from tui_trainer.engine.chat.session import ChatSession
+
+    Session = ChatSession | ServerSession
 
 NAMES = ("a", "b")
 
@@ -18,7 +21,7 @@ class Slots:
     """Sessions by slot; the first is the one that is meant where nobody says."""
 
     def __init__(self) -> None:
-        self._sessions: dict[str, ChatSession] = {}
+        self._sessions: dict[str, Session] = {}
 
     def name_of(self, slot: Any) -> str:
         """The slot's name.
@@ -31,11 +34,11 @@ class Slots:
             raise UsageError(f"there is no slot {name!r}", remedy=f"The slots are {' and '.join(NAMES)}.")
         return str(name)
 
-    def get(self, slot: Any) -> ChatSession | None:
+    def get(self, slot: Any) -> Session | None:
         """The session in a slot, None if it is empty."""
         return self._sessions.get(self.name_of(slot))
 
-    def loaded(self, slot: Any) -> ChatSession:
+    def loaded(self, slot: Any) -> Session:
         """The session in a slot.
 
         Raises:
@@ -48,8 +51,13 @@ class Slots:
         return session
 
     def other(self, slot: str) -> ChatSession | None:
-        """The session in the other slot, None if it is empty."""
-        return next((session for name, session in self._sessions.items() if name != slot), None)
+        """The session in the other slot, None if it is empty or a server's."""
+        others = (session for name, session in self._sessions.items() if name != slot)
+        return next((session for session in others if session.kind == "local"), None)
+
+    def locals(self) -> list[ChatSession]:
+        """All sessions whose model is in this process."""
+        return [session for session in self._sessions.values() if session.kind == "local"]
 
     def local(self, slot: Any) -> ChatSession:
         """The session in a slot, whose model is in this process.
@@ -57,7 +65,13 @@ class Slots:
         Raises:
             UsageError: it is empty, or a server's.
         """
-        return self.loaded(slot)
+        session = self.loaded(slot)
+        if session.kind != "local":
+            raise UsageError(
+                f"{session.name} is a server: what its model is shown and thinks cannot be looked into from here",
+                remedy="Load the model itself, if its weights are on this machine.",
+            )
+        return session
 
     def pair(self) -> tuple[ChatSession, ChatSession | None]:
         """The first session, and the second if there is one.
@@ -68,7 +82,7 @@ class Slots:
         second = NAMES[1] if NAMES[1] in self._sessions else None
         return self.local(NAMES[0]), self.local(second) if second else None
 
-    def put(self, slot: str, session: ChatSession) -> None:
+    def put(self, slot: str, session: Session) -> None:
         """Put a session into a slot."""
         self._sessions[slot] = session
 
@@ -76,7 +90,7 @@ class Slots:
         """Empty a slot, or all, and give the memory back."""
         for name in NAMES if slot is None else (slot,):
             session, other = self._sessions.pop(name, None), self.other(name)
-            if session is not None and other is not None:
+            if session is not None and session.kind == "local" and other is not None:
                 from tui_trainer.engine.chat.sharing import part
 
                 part(other, session)
@@ -88,5 +102,5 @@ class Slots:
     def describe(self, slot: str) -> dict[str, Any]:
         """What is in a slot, as a JSON object."""
         session, other = self.loaded(slot), self.other(slot)
-        shares = other is not None and session.loaded.model is other.loaded.model
+        shares = session.kind == "local" and other is not None and session.loaded.model is other.loaded.model
         return session.describe() | {"slot": slot, "shares_weights": shares}

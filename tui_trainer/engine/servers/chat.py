@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from tui_trainer.engine.chat.prompt_file import Item, read_prompts
 from tui_trainer.engine.chat.question import Question
+from tui_trainer.engine.chat.server.address import is_address, read_address
+from tui_trainer.engine.chat.server.discovery import look_at
+from tui_trainer.engine.chat.server.session import ServerSession
 from tui_trainer.engine.chat.slots import Slots
 from tui_trainer.engine.generate.knobs import YOURS, inspect_knobs
 from tui_trainer.engine.report import Report
@@ -27,7 +30,7 @@ from tui_trainer.runs.store import find_run
 from tui_trainer.wire.server import Cancellation, Method, serve_stdio
 
 if TYPE_CHECKING:
-    from tui_trainer.engine.chat.session import ChatSession
+    from tui_trainer.engine.chat.slots import Session
 
 Answer = Generator[dict[str, Any], None, dict[str, Any]]
 
@@ -61,6 +64,7 @@ class ChatServer:
             "score": self.score,
             "prompt_set": self.prompt_set,
             "read_prompts": self.read_prompts,
+            "servers": self.servers,
         }
 
     def load(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
@@ -107,20 +111,19 @@ class ChatServer:
 
     def _swap(self, slot: str, params: Mapping[str, Any], cancellation: Cancellation) -> Answer:
         started = time.perf_counter()
-        how = "loaded anew"
-        session = self._slots.get(slot)
-        if session is not None:
+        how, keeps = "loaded anew", {}
+        session, model = self._slots.get(slot), str(params.get("model") or "")
+        if session is not None and session.kind == "local" and not is_address(model):
             from tui_trainer.engine.chat.swapping import swapped
             from tui_trainer.engine.models.load import locate_for_chat
 
-            source = locate_for_chat(str(params.get("model") or ""), params.get("adapter") or None)
-            is_shared = self._slots.describe(slot)["shares_weights"]
-            found = swapped(session, str(params["model"]), source, is_shared=is_shared)
+            keeps = session.placement
+            source = locate_for_chat(model, params.get("adapter") or None)
+            found = swapped(session, model, source, is_shared=self._slots.describe(slot)["shares_weights"])
             if found is not None:
-                self._slots.put(slot, found[0])
                 how = found[1]
-        if session is None or how == "loaded anew":
-            keeps = {} if session is None else {"device": str(session.loaded.device), "dtype": session.dtype_name}
+                self._slots.put(slot, found[0])
+        if how == "loaded anew":
             self._slots.drop(slot)
             yield from self._load(slot, keeps | dict(params), cancellation)
         return self._slots.describe(slot) | {"how": how, "seconds": time.perf_counter() - started}
@@ -129,13 +132,16 @@ class ChatServer:
         self, slot: str, params: Mapping[str, Any], cancellation: Cancellation
     ) -> Generator[dict[str, Any], None, None]:
         settings = {name: str(params[name]) for name in ("adapter", "device", "dtype", "decode") if params.get(name)}
+        model = str(params.get("model") or "")
 
-        def task(report: Report) -> ChatSession:
+        def task(report: Report) -> Session:
+            if is_address(model):
+                report("asking the server", None, None)
+                return ServerSession(model)
             report("loading the libraries", None, None)
             from tui_trainer.engine.chat.opening import Wanted, open_session
 
-            wanted = Wanted(str(params.get("model") or ""), **settings)
-            return open_session(wanted, self._slots.other(slot), report)
+            return open_session(Wanted(model, **settings), self._slots.other(slot), report)
 
         session = yield from with_progress(task, cancellation)
         self._slots.put(slot, session)
@@ -157,7 +163,8 @@ class ChatServer:
         """
         session = self._slots.get(params.get("slot"))
         yield from ()
-        return inspect_knobs([*(session.layers if session else ()), (YOURS, params.get("params") or {})])
+        given = params.get("params") or {}
+        return inspect_knobs([(YOURS, given)]) if session is None else session.inspect(given)
 
     def render(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
         """What the model sees of a question, and what training makes of the same messages with {reply?}.
@@ -271,6 +278,11 @@ class ChatServer:
         yield from ()
         path = Path(str(params.get("path") or "")).expanduser()
         return {"prompts": [item.to_dict() for item in read_prompts(path)]}
+
+    def servers(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
+        """What is behind the address {url}: {"url", "dialect", "models", "untranslatable": {knob: reason}}."""
+        yield from ()
+        return look_at(read_address(str(params.get("url") or "")), lambda: cancellation.is_cancelled).to_dict()
 
     @contextmanager
     def _alone(self, cancellation: Cancellation) -> Iterator[None]:
