@@ -65,7 +65,7 @@ def test_aliases_lead_to_fields_and_take_nobodys_place() -> None:
 
 
 def test_sections() -> None:
-    assert section_keys() == {"model", "data", "data.sources", "lora", "training", "launch", "sampling"}
+    assert section_keys() == {"model", "data", "data.sources", "lora", "training", "upkeep", "launch", "sampling"}
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_unfinished_mail_is_not_seen(layout: RunLayout) -> None:
         ("{torn", "Expecting property name"),
         ('["list"]', "not a JSON object"),
         ("null", "not a JSON object"),
-        ("[" * 50_000, "recursion"),
+        ("[" * 50_000, "nested too deeply"),
         (json.dumps(mail("save", id="8")), "id that is not its name"),
         (json.dumps(mail("save", id=7)), "id that is not its name"),
         (json.dumps(mail("rm -rf")), "is not one of"),
@@ -84,6 +84,8 @@ def test_unfinished_mail_is_not_seen(layout: RunLayout) -> None:
         (json.dumps(mail("save") | {"command": ["save"]}), ""),
         (json.dumps(mail("save", arguments=[1])), "with arguments"),
         (json.dumps(mail("save", sent={})), ""),
+        (json.dumps(mail("save", sent=10**400)), ""),
+        (json.dumps(mail("save", version=2)), "is of version 2"),
         (json.dumps(mail("save", by="x" * 70_000)), "larger than"),
         ("\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), ""),
     ],
@@ -112,7 +114,7 @@ def test_what_is_no_plain_file_is_refused_and_does_not_come_again(layout: RunLay
         if kind == "full folder":
             (path / "inside").write_text("x")
     (command,) = control.pending(layout)
-    assert command.error == "is not a plain file"
+    assert command.error == "the file control/7.json is not a plain file"
     control.remove(layout, command)
     assert control.pending(layout) == []
 
@@ -121,4 +123,16 @@ def test_mail_of_another_user_is_refused(layout: RunLayout, monkeypatch: pytest.
     control.send(layout, "stop")
     monkeypatch.setattr("os.getuid", lambda: os.geteuid() + 1)
     (command,) = control.pending(layout)
-    assert command.error == "belongs to another user"
+    assert command.error.endswith("belongs to another user")
+
+
+def test_a_flood_of_commands_is_taken_in_portions_and_in_order(layout: RunLayout) -> None:
+    for number in range(250):
+        (layout.control / f"{number:04d}.json").write_text("garbage")
+    portions = []
+    while commands := control.pending(layout):
+        portions.append([command.id for command in commands])
+        for command in commands:
+            control.remove(layout, command)
+    assert [len(portion) for portion in portions] == [100, 100, 50]
+    assert [name for portion in portions for name in portion] == [f"{number:04d}" for number in range(250)]

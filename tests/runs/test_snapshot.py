@@ -10,9 +10,12 @@ import pytest
 from tests.runs.test_events import STARTED
 from tui_trainer.runs.events import (
     CheckpointSaved,
+    ControlApplied,
     EvalMetrics,
     Progress,
+    RunContinued,
     RunFinished,
+    RunPaused,
     RunResumed,
     RunStarted,
     RunStopped,
@@ -141,3 +144,36 @@ def test_values_missing_from_a_step_leave_no_gap_elsewhere(layout: RunLayout) ->
     view = read_all(RunReader(layout)).view
     assert view.series["loss"].num_samples == 2
     assert view.series["grad_norm"].num_samples == 2
+
+
+def test_changes_by_hand_and_the_end_they_moved(layout: RunLayout) -> None:
+    reader = RunReader(layout)
+    with JournalWriter(layout.events) as journal:
+        journal.write(RunStarted(**STARTED))
+        view = read_all(reader).view
+        assert view.max_steps == STARTED["max_steps"]
+        journal.write(ControlApplied(step=3, command="set", old={"max_steps": 9}, new={"max_steps": 20}))
+        journal.write(ControlApplied(step=4, command="set", new={"learning_rate": 1e-4}))
+        journal.write(ControlApplied(step=5, command="set", error="must be a number"))
+        journal.write(ControlApplied(step=6, command="set", new={"max_steps": 40}))
+        journal.write(StepMetrics(step=6, loss=1.0, step_seconds=2.0))
+        read_all(reader)
+        assert [change.step for change in view.changes] == [3, 4, 6]
+        assert view.max_steps == 40
+        assert view.seconds_left == 68.0
+        journal.write(RunResumed(**STARTED | {"step": 5}))
+        read_all(reader)
+        assert [change.step for change in view.changes] == [3, 4]
+        assert view.max_steps == 20
+
+
+def test_why_it_pauses(layout: RunLayout) -> None:
+    reader = RunReader(layout)
+    with JournalWriter(layout.events) as journal:
+        for last in (RunContinued(reason="disk_full"), ControlApplied(command="continue")):
+            journal.write(RunPaused(step=5, reason="disk_full", message="the disk is full"))
+            pause = read_all(reader).view.pause
+            assert pause is not None
+            assert pause.message == "the disk is full"
+            journal.write(last)
+            assert read_all(reader).view.pause is None

@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING
 from tui_trainer.cli.output import talk
 from tui_trainer.runs.events import (
     Alert,
+    CheckpointCopied,
     CheckpointSaved,
     ControlApplied,
     EvalMetrics,
     Event,
     Progress,
+    RunContinued,
+    RunPaused,
     RunStarted,
     Sample,
     StepMetrics,
 )
+from tui_trainer.runs.files import whole_number
 from tui_trainer.runs.journal import Tailer
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.text import safe_line
@@ -71,6 +75,9 @@ class LiveView:
             self._max_steps = event.max_steps
             self._say(_started(event))
             self._progress("training", event.step, event.max_steps, "")
+        elif isinstance(event, ControlApplied) and isinstance(event.new, dict):
+            self._max_steps = whole_number(event.new.get("max_steps")) or self._max_steps
+            self._say(_remark(event))
         elif isinstance(event, StepMetrics):
             self._progress("training", event.step, self._max_steps, self._numbers(event))
         elif isinstance(event, Progress):
@@ -139,13 +146,19 @@ def _remark(event: Event) -> str:
         return f"step {event.step}: {', '.join(shown)}"
     if isinstance(event, CheckpointSaved):
         return f"step {event.step}: saved {size(event.bytes)} in {duration(event.seconds)}"
+    if isinstance(event, CheckpointCopied):
+        return f"step {event.step}: copied to {event.path} in {duration(event.seconds)}"
     if isinstance(event, ControlApplied):
         what = f"refused, {event.error}" if event.error else _change(event)
         return f"step {event.step}: {event.command} {what}".rstrip() + (f" ({event.by})" if event.by else "")
     if isinstance(event, Sample):
         return f"step {event.step}: {_short(event.prompt)} → {_short(event.text)}"
     if isinstance(event, Alert):
-        return f"step {event.step}: {event.message} {event.remedy}".rstrip()
+        return f"step {event.step}: {event.message}. {event.remedy}".rstrip()
+    if isinstance(event, RunPaused):
+        return f"step {event.step}: paused: {event.message}. {event.remedy}".rstrip()
+    if isinstance(event, RunContinued):
+        return f"step {event.step}: goes on: {event.message}"
     return ""
 
 
@@ -153,7 +166,10 @@ def _change(event: ControlApplied) -> str:
     if not isinstance(event.new, dict):
         return ""
     old = event.old if isinstance(event.old, dict) else {}
-    return ", ".join(f"{name} {old.get(name)} → {value}" for name, value in event.new.items())
+    changes = (
+        f"{name} {old[name]} → {value}" if name in old else f"{name} {value}" for name, value in event.new.items()
+    )
+    return ", ".join(changes)
 
 
 def _short(text: str) -> str:

@@ -86,7 +86,7 @@ def plan_run(config: RunConfig, num_train_rows: int | None, world_size: int) -> 
         save_steps=_interval(training.save_strategy, training.save_steps, steps.total),
         num_evals=evals,
         num_checkpoints=checkpoints,
-        num_kept_checkpoints=_num_kept(training, checkpoints),
+        num_kept_checkpoints=_num_kept(config, checkpoints, steps.total),
         max_num_tokens=None if steps.total is None else steps.total * effective * config.data.max_length,
     )
 
@@ -199,12 +199,14 @@ def _num_checkpoints(training: TrainingConfig, steps: _Steps, evals: int | None)
     return _step_ends(steps.total, _interval("steps", training.save_steps, steps.total))
 
 
-def _num_kept(training: TrainingConfig, checkpoints: int | None) -> int | None:
-    """The limit counts the best checkpoint in, except that the newest one stays beside it."""
+def _num_kept(config: RunConfig, checkpoints: int | None, max_steps: int | None) -> int | None:
+    """The limit counts the best checkpoint in, except that the newest one stays beside it, and those kept for good."""
+    training, every = config.training, config.upkeep.keep_every_steps
     limit = training.save_total_limit
     if checkpoints is None or limit is None:
         return checkpoints
-    return min(checkpoints, max(limit, 2) if training.load_best_model_at_end else limit)
+    limit = max(limit, 2) if training.load_best_model_at_end else limit
+    return min(checkpoints, limit + ((max_steps or 0) // every if every else 0))
 
 
 def _step_ends(max_steps: int, interval: int | None, delay: float = 0) -> int:

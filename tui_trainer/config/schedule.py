@@ -22,14 +22,14 @@ Shape = Callable[..., float]
 """The rate as a share of its peak at a step; the keyword arguments are those of `lr_scheduler_kwargs`."""
 
 
-def learning_rate_at(training: TrainingConfig, step: int, max_steps: int) -> float:
+def learning_rate_at(training: TrainingConfig, step: float, max_steps: int) -> float:
     """The learning rate of one update.
 
     For the shapes in `METRIC_DRIVEN` this is the rate they start with, the peak.
 
     Args:
         training: the section with rate, shape, warm-up.
-        step: updates done before this one; the first update has step 0.
+        step: updates done before this one; the first update has step 0. Between two whole numbers once an end moved.
         max_steps: updates of the whole run.
 
     Raises:

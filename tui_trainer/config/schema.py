@@ -10,6 +10,7 @@ from tui_trainer.config.model import LoraConfig, ModelConfig
 from tui_trainer.config.sampling import SamplingConfig
 from tui_trainer.config.section import Section, knob
 from tui_trainer.config.training import TrainingConfig
+from tui_trainer.config.upkeep import UpkeepConfig
 
 
 class RunConfig(Section):
@@ -30,5 +31,6 @@ class RunConfig(Section):
     data: DataConfig = knob(factory=DataConfig)
     lora: LoraConfig | None = knob(None, "Present: train an adapter. Absent: train all weights.")
     training: TrainingConfig = knob(factory=TrainingConfig)
+    upkeep: UpkeepConfig = knob(factory=UpkeepConfig)
     launch: LaunchConfig = knob(factory=LaunchConfig)
     sampling: SamplingConfig = knob(factory=SamplingConfig)

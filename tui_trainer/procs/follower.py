@@ -10,10 +10,13 @@ from tui_trainer.runs.events import (
     CheckpointSaved,
     ControlApplied,
     Event,
+    RunContinued,
+    RunPaused,
     RunStarted,
     StepMetrics,
     decode,
 )
+from tui_trainer.runs.files import whole_number
 from tui_trainer.runs.journal import Tailer
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.status import State
@@ -26,6 +29,7 @@ class EventFollower:
 
     Attributes:
         state: starting, running or paused, as the events tell.
+        pause: why the run paused by itself, while it does.
         final: the event that ended the run, once it is there.
         interruption: the event by which it stopped to be queued again by its scheduler, until it goes on.
         attempt: number of the attempt the newest event belongs to.
@@ -37,6 +41,7 @@ class EventFollower:
     def __init__(self, layout: RunLayout) -> None:
         self._tailer = Tailer(layout.events, tail_bytes=_HISTORY_BYTES)
         self.state = State.STARTING
+        self.pause: RunPaused | None = None
         self.final: Event | None = None
         self.interruption: Event | None = None
         self.attempt = 0
@@ -47,11 +52,13 @@ class EventFollower:
         self.step_seconds = 0.0
         self.save_seconds = 0.0
         self.last_work = float("-inf")
+        self._paused_at = -1
 
     def begin_attempt(self) -> None:
         """Read what earlier attempts left behind; it says where the run stood, not that it has ended."""
         self.advance(float("-inf"))
-        self.state, self.final, self.interruption = State.STARTING, None, None
+        self.state, self.pause = State.STARTING, None
+        self.final = self.interruption = None
 
     def await_requeue(self) -> None:
         """Take the end of the run as an interruption: its scheduler starts it again."""
@@ -68,21 +75,32 @@ class EventFollower:
     def _apply(self, event: Event, now: float) -> None:
         self.attempt = max(self.attempt, event.attempt)
         if isinstance(event, StepMetrics):
-            self.state = State.RUNNING
+            if event.step > self._paused_at:  # the step at which it pauses is written down after that
+                self.state, self.pause = State.RUNNING, None
             self.step, self.epoch, self.loss = event.step, event.epoch, event.loss
             self.step_seconds = event.step_seconds or self.step_seconds
             return
         self.last_work = now
         if isinstance(event, RunStarted):
-            self.state, self.final, self.interruption = State.RUNNING, None, None
+            self.state, self.pause, self._paused_at = State.RUNNING, None, -1
+            self.final = self.interruption = None
             self.step, self.max_steps = event.step, event.max_steps
         elif isinstance(event, CheckpointSaved):
             self.save_seconds = event.seconds
         elif isinstance(event, ControlApplied) and not event.error:
-            if event.command == "pause":
-                self.state = State.PAUSED
-            elif event.command == "continue":
-                self.state = State.RUNNING
+            self._apply_command(event)
+        elif isinstance(event, RunPaused):
+            self.state, self.pause, self._paused_at = State.PAUSED, event, event.step
+        elif isinstance(event, RunContinued):
+            self.state, self.pause = State.RUNNING, None
         elif isinstance(event, FINAL_EVENTS):
             self.final = event
             self.step = max(self.step, event.step)
+
+    def _apply_command(self, event: ControlApplied) -> None:
+        if event.command == "pause":
+            self.state, self._paused_at = State.PAUSED, event.step
+        elif event.command == "continue":
+            self.state, self.pause = State.RUNNING, None
+        elif isinstance(event.new, dict):
+            self.max_steps = whole_number(event.new.get("max_steps")) or self.max_steps

@@ -61,14 +61,15 @@ class Records:
         """
         self._last_beat, self._last_shown = time.monotonic(), (state, outcome.message if outcome else "")
         follower = self._follower
+        told = outcome or follower.pause
         write_status(
             self._layout,
             RunStatus(
                 id=self._layout.id,
                 state=state,
-                reason=outcome.reason if outcome else "",
-                remedy=outcome.remedy if outcome else "",
-                message=outcome.message if outcome else "",
+                reason=told.reason if told else "",
+                remedy=told.remedy if told else "",
+                message=told.message if told else "",
                 step=follower.step,
                 max_steps=follower.max_steps,
                 epoch=follower.epoch,

@@ -21,6 +21,8 @@ from tui_trainer.runs.layout import RunLayout
 VERSION = 1
 COMMANDS = ("set", "save", "eval", "sample", "pause", "continue", "stop")
 _MAX_BYTES = 1 << 16
+_MAX_AT_ONCE = 100
+"""Commands taken at one look, so that a folder full of them does not hold up a step."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,12 @@ def send(layout: RunLayout, name: str, arguments: dict[str, Any] | None = None, 
 
 
 def pending(layout: RunLayout) -> list[Command]:
-    """The commands waiting in the mailbox, oldest first, malformed ones among them with `error` set."""
+    """The oldest commands waiting in the mailbox, in order, malformed ones among them with `error` set."""
     try:
         names = sorted(name for name in os.listdir(layout.control) if name.endswith(".json") and name[0] != ".")
     except OSError:
         return []
-    return [_read(layout.control / name) for name in names]
+    return [_read(layout.control / name) for name in names[:_MAX_AT_ONCE]]
 
 
 def remove(layout: RunLayout, command: Command) -> None:
@@ -102,15 +104,32 @@ def _read(path: Path) -> Command:
             raise ValueError("belongs to another user")
         if status.st_size > _MAX_BYTES:
             raise ValueError(f"is larger than {_MAX_BYTES} bytes")
-        data = json.loads(path.read_bytes())
+        data = _parsed(path.read_bytes())
         if not isinstance(data, dict) or not isinstance(data.get("arguments", {}), dict):
             raise ValueError("is not a JSON object with arguments")
         if data.get("id") != path.stem:
             raise ValueError("has an id that is not its name")
+        if data.get("version", VERSION) != VERSION:
+            raise ValueError(f"is of version {str(data['version'])[:20]}, this trainer knows version {VERSION}")
         if data.get("command") not in COMMANDS:
-            raise ValueError(f"is not one of {', '.join(COMMANDS)}")
+            raise ValueError(f"has a command that is not one of {', '.join(COMMANDS)}")
         return Command(
             data["command"], data.get("arguments", {}), str(data.get("by", "")), float(data.get("sent", 0)), path.stem
         )
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        return Command("refused", id=path.stem, error=str(error))
+    except OSError as error:
+        return _refused(path, f"cannot be read: {error.strerror}")
+    except (ValueError, TypeError, ArithmeticError) as error:
+        return _refused(path, str(error))
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from None
+
+
+def _refused(path: Path, why: str) -> Command:
+    return Command("refused", id=path.stem, error=f"the file control/{path.name} {why}")

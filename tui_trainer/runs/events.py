@@ -139,6 +139,14 @@ class CheckpointSaved(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckpointCopied(Event):
+    """A checkpoint was copied to a second place."""
+
+    path: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ControlApplied(Event):
     """A command from the mailbox was carried out, or refused (`error` says why).
 
@@ -163,6 +171,23 @@ class Alert(Event):
     kind: str
     message: str
     remedy: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPaused(Event):
+    """The run waits, not because somebody asked for it: reason is a short code, as "disk_full" or "nan"."""
+
+    reason: str
+    message: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContinued(Event):
+    """A run that paused by itself goes on by itself."""
+
+    reason: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,8 +234,11 @@ _TYPES: dict[str, type[Event]] = {
         EvalMetrics,
         Sample,
         CheckpointSaved,
+        CheckpointCopied,
         ControlApplied,
         Alert,
+        RunPaused,
+        RunContinued,
         RunFinished,
         RunStopped,
         RunFailed,

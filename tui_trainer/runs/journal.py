@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -66,6 +67,11 @@ class JournalWriter:
         self.append(stamped.to_dict(), durable=durable)
         self._sequence += 1
         return stamped
+
+    def sync(self) -> None:
+        """Force what was written to the disk; one that cannot has the lines all the same."""
+        with contextlib.suppress(OSError):
+            os.fsync(self._descriptor)
 
     def close(self) -> None:
         """Close the file."""

@@ -109,6 +109,11 @@ class RunLayout:
         """Where a checkpoint is written before it is published by a rename."""
         return self.root / "staging"
 
+    @property
+    def reserve(self) -> Path:
+        """Space that rank 0 holds back while it lives, to be able to say that the disk is full."""
+        return self.root / ".reserve"
+
     def rank(self, rank: int) -> Path:
         """The file of one rank."""
         return self.ranks / f"{rank}.json"

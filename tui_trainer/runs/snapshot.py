@@ -12,17 +12,21 @@ from dataclasses import dataclass, field
 from tui_trainer.runs.events import (
     FINAL_EVENTS,
     Alert,
+    CheckpointCopied,
     CheckpointSaved,
     ControlApplied,
     EvalMetrics,
     Event,
     Progress,
+    RunContinued,
+    RunPaused,
     RunResumed,
     RunStarted,
     Sample,
     StepMetrics,
     decode,
 )
+from tui_trainer.runs.files import whole_number
 from tui_trainer.runs.journal import Tailer
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.series import Series
@@ -30,6 +34,17 @@ from tui_trainer.runs.status import RunStatus, read_status
 
 STEP_SERIES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_bytes")
 _NUM_RECENT = 500
+_NOTABLE = (
+    RunStarted,
+    EvalMetrics,
+    CheckpointSaved,
+    CheckpointCopied,
+    ControlApplied,
+    Alert,
+    RunPaused,
+    RunContinued,
+    *FINAL_EVENTS,
+)
 
 
 @dataclass
@@ -41,6 +56,8 @@ class RunView:
         notable: the events worth a line of their own, oldest first.
         samples: the answers to the fixed prompts.
         superseded: numbers of the notable events that belong to steps which were done again after a resume.
+        changes: the fields that were changed by hand, oldest first; a resume takes back those after its checkpoint.
+        pause: why the run paused by itself, while it does.
         num_torn: lines of the event file that could not be read.
     """
 
@@ -55,6 +72,8 @@ class RunView:
     notable: deque[Event] = field(default_factory=lambda: deque(maxlen=_NUM_RECENT))
     samples: list[Sample] = field(default_factory=list)
     superseded: set[int] = field(default_factory=set)
+    changes: list[ControlApplied] = field(default_factory=list)
+    pause: RunPaused | None = None
     num_events: int = 0
     num_torn: int = 0
 
@@ -79,7 +98,11 @@ class RunView:
             self.checkpoints.append(event)
         if isinstance(event, FINAL_EVENTS):
             self.final = event
-        if isinstance(event, (RunStarted, EvalMetrics, CheckpointSaved, ControlApplied, Alert, *FINAL_EVENTS)):
+        if isinstance(event, ControlApplied) and not event.error:
+            self._apply_command(event)
+        elif isinstance(event, (RunPaused, RunContinued, RunStarted)):
+            self.pause = event if isinstance(event, RunPaused) else None
+        if isinstance(event, _NOTABLE):
             self.notable.append(event)
 
     def _go_back(self, step: int) -> None:
@@ -90,7 +113,14 @@ class RunView:
         self.samples = [event for event in self.samples if event.step <= step]
         if self.last_eval is not None and self.last_eval.step > step:
             self.last_eval = None
+        self.changes = [change for change in self.changes if change.step <= step]
         self.superseded |= {event.seq for event in self.notable if event.step > step}
+
+    def _apply_command(self, event: ControlApplied) -> None:
+        if event.command == "set" and isinstance(event.new, dict):
+            self.changes.append(event)
+        elif event.command == "continue":
+            self.pause = None
 
     def _apply_step(self, event: StepMetrics) -> None:
         self.last, self.progress = event, None
@@ -105,11 +135,18 @@ class RunView:
             series.append(step, value)
 
     @property
+    def max_steps(self) -> int | None:
+        """The step at which the run ends, as planned or as set since."""
+        changed = (whole_number(change.new.get("max_steps")) for change in reversed(self.changes))
+        planned = self.started.max_steps if self.started else self.status.max_steps
+        return next((steps for steps in changed if steps), planned)
+
+    @property
     def seconds_left(self) -> float | None:
         """Estimated seconds to the end at the present pace; None while it is not known."""
-        if self.last is None or not self.last.step_seconds or self.started is None:
+        if self.last is None or not self.last.step_seconds or self.max_steps is None:
             return None
-        return max(self.started.max_steps - self.last.step, 0) * self.last.step_seconds
+        return max(self.max_steps - self.last.step, 0) * self.last.step_seconds
 
 
 class RunReader:

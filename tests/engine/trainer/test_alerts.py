@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+import torch
 from transformers import TrainerCallback
 
 from tui_trainer.engine.trainer.failures import NotANumberError
+from tui_trainer.engine.trainer.mailbox import Group, Health, Mailbox
 from tui_trainer.engine.trainer.watch import LossWatch
-from tui_trainer.runs.events import Alert, CheckpointSaved, StepMetrics
+from tui_trainer.runs.control import send
+from tui_trainer.runs.events import Alert, CheckpointSaved, RunFinished, RunPaused, StepMetrics
 from tui_trainer.runs.store import list_checkpoints
 
 
@@ -22,6 +27,17 @@ class Poison(TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if state.global_step + 1 == self._step:
             next(model.parameters()).data.fill_(float("nan"))
+
+
+class StopAt(TrainerCallback):
+    """Asks the run to stop before one step."""
+
+    def __init__(self, layout: Any, step: int) -> None:
+        self._layout, self._step = layout, step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step + 1 == self._step:
+            send(self._layout, "stop")
 
 
 @pytest.mark.parametrize("logging_steps", [1, 10])
@@ -41,6 +57,67 @@ def test_nan_is_flagged_at_its_own_step_and_the_last_good_checkpoint_stays(tiny:
         assert all(loss != loss for loss in losses[3:])
 
 
+def test_a_run_told_to_pause_waits_at_the_first_such_step(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny.run("max_steps=30", "upkeep.on_nan=pause", "save_strategy=steps", "save_steps=2")
+    run.trainer.add_callback(Poison(4))
+    waits: list[int] = []
+
+    def wait(_: float) -> None:
+        waits.append(run.trainer.state.global_step)
+        send(run.layout, "continue" if len(waits) < 3 else "stop")
+
+    monkeypatch.setattr(time, "sleep", wait)
+    run.trainer.add_callback(StopAt(run.layout, 8))
+    with pytest.raises(NotANumberError):
+        run.train()
+    assert waits == [4]
+    assert [(event.reason, event.step) for event in run.written(RunPaused)] == [("nan", 4)]
+    assert run.trainer.state.global_step == 8
+    assert [event.step for event in run.written(CheckpointSaved)] == [2]
+
+
+def test_a_run_told_to_warn_goes_on(tiny: Any) -> None:
+    run = tiny.run("max_steps=9", "upkeep.on_nan=warn")
+    run.trainer.add_callback(Poison(4))
+    run.train()
+    assert [(alert.kind, alert.step) for alert in run.written(Alert) if alert.kind == "nan"] == [("nan", 4)]
+    assert [event.step for event in run.written(RunFinished)] == [9]
+
+
+def test_each_row_of_bad_steps_is_told_once_at_its_first_step(tiny: Any) -> None:
+    run = tiny.run("max_steps=12", "upkeep.on_nan=warn", "logging_steps=5")
+    loss, bad = run.trainer.compute_loss, (3, 6, 7, 12)
+
+    def spoiled(*arguments: Any, **named: Any) -> Any:
+        value = loss(*arguments, **named).detach()
+        return (value * float("nan") if run.trainer.state.global_step + 1 in bad else value).requires_grad_()
+
+    run.trainer.compute_loss = spoiled
+    run.train()
+    assert [alert.step for alert in run.written(Alert) if alert.kind == "nan"] == [3, 6, 12]
+
+
+@dataclass(frozen=True)
+class OneOfTwo(Group):
+    """This rank of two, of which the other says what it is told to."""
+
+    other: tuple[float, float] = (0, 0)
+
+    def sum(self, values: Any) -> list[float]:
+        slots = [0.0] * 6 + [*self.other]
+        return [own + more for own, more in zip(values, slots, strict=True)]
+
+
+def test_the_step_of_another_rank_is_told_although_it_is_over(tiny: Any) -> None:
+    run = tiny.run()
+    other = OneOfTwo(0, 2, torch.device("cpu"), (7, 0))
+    box = Mailbox(run.layout, other, run.termination)
+    agreement = box.receive(9, Health())
+    assert agreement.health == Health(bad_step=7, num_bad=0)
+    box = Mailbox(run.layout, replace(other, other=(7, 3)), run.termination)
+    assert box.receive(9, Health(bad_step=8, num_bad=2)).health == Health(bad_step=7, num_bad=3)
+
+
 def test_a_run_whose_end_is_nan_is_not_saved(tiny: Any) -> None:
     run = tiny.run("max_steps=4", "save_strategy=steps", "save_steps=2")
     run.trainer.add_callback(Poison(4))
@@ -49,17 +126,17 @@ def test_a_run_whose_end_is_nan_is_not_saved(tiny: Any) -> None:
     assert [event.step for event in run.written(CheckpointSaved)] == [2]
 
 
-def test_a_deferred_look_names_the_right_step(tiny: Any) -> None:
-    import torch
-
-    run = tiny.run()
-    watch = LossWatch(run.events, is_deferred=True)
+def test_a_deferred_look_names_the_right_step_until_it_is_told() -> None:
+    watch = LossWatch(is_deferred=True)
+    seen = []
     for step, loss in enumerate((1.0, float("inf"), 1.0, 1.0), start=1):
         watch.add(torch.tensor(loss))
         watch.end_step(step)
-        assert len(run.written(Alert)) == (1 if step >= 3 else 0)
-    assert run.written(Alert)[0].step == 2
+        seen.append((watch.bad_step, watch.num_bad))
+    assert seen == [(0, 0), (0, 0), (2, 1), (2, 0)]
     assert not watch.is_bad()
+    watch.was_told()
+    assert watch.bad_step == 0
 
 
 def test_rows_without_a_trained_token_are_an_alert(tiny: Any) -> None:

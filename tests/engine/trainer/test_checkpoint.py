@@ -32,9 +32,9 @@ def layout(tmp_path: Path) -> RunLayout:
     return layout
 
 
-def make(layout: RunLayout, keep: int | None = None, expected_bytes: int = 0) -> Checkpoints:
+def make(layout: RunLayout, **named: Any) -> Checkpoints:
     group = Group(0, 1, torch.device("cpu"))
-    return Checkpoints(layout, group, EventLog(layout, is_writer=True), keep, expected_bytes)
+    return Checkpoints(layout, group, EventLog(layout, is_writer=True), **named)
 
 
 def writer(checkpoints: Checkpoints, step: int, text: str = "weights") -> Callable[[], None]:
@@ -117,7 +117,7 @@ def test_a_full_disk_costs_one_checkpoint_and_an_alert(layout: RunLayout) -> Non
 def test_nothing_is_written_where_there_is_no_room(layout: RunLayout) -> None:
     checkpoints = make(layout, expected_bytes=10**18)
     assert not checkpoints.save(1, lambda: pytest.fail("written all the same"))
-    assert "needs about 1000000000.00 GB" in alerts(layout)[0].message
+    assert "needs about 1050000000.00 GB" in alerts(layout)[0].message
 
 
 def test_any_other_error_of_a_library_is_an_alert_too(layout: RunLayout) -> None:
@@ -168,6 +168,13 @@ def test_rotation_keeps_the_newest_and_the_best(layout: RunLayout) -> None:
     assert read_json(layout.checkpoints / "best.json") == best
     saved = [event for line in read_lines(layout.events) if isinstance(event := decode(line), CheckpointSaved)]
     assert [event.is_best for event in saved] == [True, True, False, False]
+
+
+def test_every_so_many_steps_one_is_kept_for_good(layout: RunLayout) -> None:
+    checkpoints = make(layout, keep=2, keep_every=3)
+    for step in range(1, 9):
+        assert save(checkpoints, step)
+    assert [checkpoint.step for checkpoint in list_checkpoints(layout)] == [3, 6, 7, 8]
 
 
 def test_rotation_without_a_score_keeps_the_newest(layout: RunLayout) -> None:

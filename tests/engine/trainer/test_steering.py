@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -12,7 +13,10 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from tui_trainer.config.course import Course
+from tui_trainer.config.schedule import learning_rate_at
 from tui_trainer.engine.trainer import mailbox
+from tui_trainer.engine.trainer.parking import ParkedModel, movable_tensors
 from tui_trainer.errors import CancelledError
 from tui_trainer.runs.control import send
 from tui_trainer.runs.events import (
@@ -119,6 +123,12 @@ def test_other_fields(tiny: Any) -> None:
         ({"save_steps": 2.5}, "whole"),
         ({"save_steps": 5}, "save_strategy"),
         ({"optim": "sgd"}, "cannot be changed"),
+        ({"learning_rate": 10**400}, "number"),
+        ({"max_steps": 1}, "has done 1 steps"),
+        ({"max_steps": 2.5}, "whole"),
+        ({"max_steps": 5, "num_train_epochs": 2}, "one of them"),
+        ({"max_steps": 5, "schedule": "jump"}, "stretch or keep"),
+        ({"schedule": "keep"}, "with it"),
         ({}, "no field"),
         ({"weight_decay": 0.2, "learning_rate": 99}, "from 0 to 10"),
     ],
@@ -270,13 +280,157 @@ def test_commands_for_an_earlier_start_are_refused(tiny: Any) -> None:
     assert "started again" in second.written(ControlApplied)[-1].error
 
 
+def test_what_cannot_be_removed_is_carried_out_once(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny.run("max_steps=5", "lr_scheduler_type=constant")
+    monkeypatch.setattr("tui_trainer.engine.trainer.mailbox.remove", lambda *_: None)
+    set_at(run, 2, learning_rate="x0.5")
+    run.train()
+    assert len(run.written(ControlApplied)) == 1
+    assert rates(run) == pytest.approx([1e-3, 1e-3, 5e-4, 5e-4, 5e-4])
+
+
+def test_after_fast_steps_slow_ones_are_looked_at_soon(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailbox, "POLL_SECONDS", 0.3)
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    run = tiny.run()
+
+    class Two(mailbox.Group):
+        """Two ranks that say the same."""
+
+        def sum(self, values: Any) -> list[float]:
+            return list(values)
+
+    box = mailbox.Mailbox(run.layout, Two(0, 2, torch.device("cpu")), run.termination)
+    looks = []
+    for step in range(5000, 5400):  # a resume begins far from 0; 1 ms a step, from 5200 on 2 s
+        clock[0] += 0.001 if step < 5200 else 2.0
+        if box.receive(step, mailbox.Health()).health is not None:
+            looks.append(step)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(looks)]
+    assert looks[0] == 5000
+    assert max(gaps) == 64
+    assert set(gaps[-100:]) == {1}
+
+
 def test_looking_into_the_mailbox_costs_little(tiny: Any) -> None:
     run = tiny.run()
     box = mailbox.Mailbox(run.layout, mailbox.Group(0, 1, torch.device("cpu")), run.termination)
     started = time.process_time()
     for step in range(2000):
-        box.receive(step)
+        box.receive(step, mailbox.Health())
     assert (time.process_time() - started) / 2000 < 0.005 * 0.2
+
+
+def curve(run: Any, peak: float, max_steps: int, *moves: Any) -> list[float]:
+    """The rates as the front end computes them."""
+    course = Course.planned(max_steps)
+    for at, end, how in moves:
+        course = course.moved(at, end, how)
+    training = run.config.training.model_copy(update={"learning_rate": peak})
+    steps = range(int(course.knots[-1][0]))
+    return [learning_rate_at(training, course.position(step), max_steps) for step in steps]
+
+
+@pytest.mark.parametrize("shape", ["cosine", "linear", "polynomial", "warmup_stable_decay", "inverse_sqrt"])
+@pytest.mark.parametrize(("end", "how"), [(12, "stretch"), (12, "keep"), (6, "stretch"), (6, "keep")])
+def test_the_end_moves_and_the_schedule_with_it(tiny: Any, shape: str, end: int, how: str) -> None:
+    kwargs = ["lr_scheduler_kwargs={num_decay_steps = 3}"] if shape == "warmup_stable_decay" else []
+    run = tiny.run(f"lr_scheduler_type={shape}", *kwargs, "warmup_steps=2", "max_steps=8", "logging_steps=1")
+    set_at(run, 4, max_steps=end, schedule=how)
+    run.train()
+    assert [event.step for event in run.written(RunFinished)] == [end]
+    moves = [] if shape == "inverse_sqrt" else [(4, end, how)]
+    expected = (
+        curve(run, 1e-3, 8, *moves)
+        if moves
+        else [learning_rate_at(run.config.training, step, 8) for step in range(end)]
+    )
+    assert rates(run) == pytest.approx(expected, rel=1e-9, abs=1e-15)
+    (applied,) = run.written(ControlApplied)
+    assert applied.old == {"max_steps": 8}
+    assert applied.new == {"max_steps": end} | ({} if shape == "inverse_sqrt" else {"schedule": how})
+
+
+def test_epochs_can_be_added_and_taken_away(tiny: Any) -> None:
+    more = tiny.run("max_steps=-1", "num_train_epochs=1", directory="more")
+    set_at(more, 6, num_train_epochs=2)  # at the very last step
+    more.train()
+    assert [event.step for event in more.written(StepMetrics)] == list(range(1, 13))
+    assert more.written(StepMetrics)[-1].epoch == 2.0
+    less = tiny.run("max_steps=-1", "num_train_epochs=4", directory="less")
+    set_at(less, 3, num_train_epochs=1.5)
+    less.train()
+    assert [event.step for event in less.written(RunFinished)] == [9]
+    assert less.written(ControlApplied)[0].new == {"num_train_epochs": 1.5, "max_steps": 9, "schedule": "stretch"}
+
+
+def test_a_moved_end_survives_a_resume(tiny: Any) -> None:
+    options = ("save_strategy=steps", "save_steps=4", "max_steps=8", "lr_scheduler_type=cosine")
+    whole = tiny.run(*options, directory="whole")
+    set_at(whole, 3, max_steps=14, max_grad_norm=0.5)
+    whole.train()
+    first = tiny.run(*options, directory="parts")
+    set_at(first, 3, max_steps=14, max_grad_norm=0.5)
+    first.trainer.add_callback(At(step_6=lambda: send(first.layout, "stop")))
+    first.train()
+    second = tiny.run(*options, directory="parts")
+    second.train()
+    assert [event.step for event in second.written(RunFinished)] == [14]
+    losses = [
+        {event.step: (event.loss, event.learning_rate) for event in one.written(StepMetrics)} for one in (whole, second)
+    ]
+    assert losses[0] == losses[1]
+    assert second.trainer.args.max_grad_norm == 0.5
+
+
+def test_a_command_before_the_first_step_is_carried_out_before_it(tiny: Any) -> None:
+    run = tiny.run("max_steps=3", "lr_scheduler_type=constant")
+    send(run.layout, "set", {"learning_rate": 1e-5})
+    run.train()
+    assert rates(run) == [1e-5] * 3
+    assert run.written(ControlApplied)[0].step == 0
+
+
+def test_a_run_can_be_stopped_before_its_first_step(tiny: Any) -> None:
+    run = tiny.run("max_steps=3")
+    send(run.layout, "stop", by="you")
+    with pytest.raises(CancelledError, match="asked to stop by you before its first step"):
+        run.train()
+    assert run.written(StepMetrics) == []
+
+
+def test_offloading_makes_no_sense_without_a_gpu(tiny: Any) -> None:
+    run = tiny.run("max_steps=3")
+    run.trainer.add_callback(At(step_1=lambda: send(run.layout, "pause", {"offload": True})))
+    run.train()
+    assert "main memory already" in run.written(ControlApplied)[0].error
+    assert len(run.written(StepMetrics)) == 3
+
+
+def test_every_tensor_of_model_and_optimiser_can_be_put_elsewhere(tiny: Any) -> None:
+    run = tiny.run("max_steps=2")
+    run.train()
+    weights, states = list(run.model.parameters()), list(run.trainer.optimizer.state.values())
+    for put, tensor in movable_tensors(run.model, run.trainer.optimizer):
+        put(torch.full_like(tensor, 7))
+    assert list(map(id, run.model.parameters())) == list(map(id, weights))
+    assert all((value == 7).all() for value in weights)
+    assert len(states) == len(weights)
+    assert all((value == 7).all() for state in states for value in state.values())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_parked_model_leaves_the_gpu_and_comes_back() -> None:
+    model = torch.nn.Linear(1000, 1000).cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 1000, device="cuda")).sum().backward()
+    optimizer.step()
+    before = [value.clone() for value in model.parameters()]
+    parked = ParkedModel(model, optimizer, torch.device("cpu"))
+    assert {value.device.type for value in model.parameters()} == {"cpu"}
+    parked.bring_back()
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("schedule", ["reduce_lr_on_plateau", "constant_with_warmup", "cosine_with_min_lr"])

@@ -1,7 +1,7 @@
 """Checkpoints that are whole or not there: written beside, synced, digested, published by one rename.
 
-A kill at any moment leaves the published checkpoints as they were. A full disk costs one checkpoint and an alert, not
-the training. Called by `engine.trainer.trainer` on all ranks; only rank 0 moves files.
+A kill at any moment leaves the published checkpoints as they were. A full disk costs an alert, and the run waits for
+space. Called by `engine.trainer.trainer` on all ranks; only rank 0 moves files.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.store import list_checkpoints
 
 _SPARE = 1.05
+_MARGIN_BYTES = 1 << 20
+_RETRY_SECONDS = 15.0
+_MAX_RETRY_SECONDS = 480.0
 
 
 @dataclass(frozen=True)
@@ -55,24 +58,37 @@ class Checkpoints:
         layout: the run.
         group: its ranks, which agree on whether a save went well.
         events: where saves and failures are reported.
-        keep: how many to keep, the newest and the best; None keeps all.
+        keep: how many to keep, the newest and the best among them; None keeps all.
+        keep_every: besides these, those whose step is a multiple of this are kept for good.
         expected_bytes: size of a checkpoint, until the first one was measured.
 
     Attributes:
         last_step: step of the last published checkpoint of this start of the run.
-        last_error: why the last save failed, if it did.
+        last_error: why the last save failed on this rank, if it did.
+        lacks_space: whether it failed for lack of space on any rank.
     """
 
     def __init__(
-        self, layout: RunLayout, group: Group, events: EventLog, keep: int | None = None, expected_bytes: int = 0
+        self,
+        layout: RunLayout,
+        group: Group,
+        events: EventLog,
+        *,
+        keep: int | None = None,
+        keep_every: int | None = None,
+        expected_bytes: int = 0,
     ) -> None:
         self._layout = layout
         self._group = group
         self._events = events
         self._keep = keep
+        self._keep_every = keep_every
+        self._room = _Room(layout)
         self.expected_bytes = expected_bytes
         self.last_step: int | None = None
         self.last_error: BaseException | None = None
+        self.lacks_space = False
+        self._failed_step: int | None = None
 
     def folder(self, step: int) -> Path:
         """Where the checkpoint of a step is written before it is published."""
@@ -99,17 +115,38 @@ class Checkpoints:
             return True
         started = time.monotonic()
         self.last_error = None
+        self.lacks_space = False
         is_published = (
-            self._succeeds(self._prepare)
+            self._succeeds(lambda: self._prepare(step))
             and self._succeeds(write)
             and self._succeeds(lambda: self._publish(step, score, started))
         )
         if is_published:
             self.last_step = step
-        elif self._group.is_first:
-            shutil.rmtree(self._layout.staging, ignore_errors=True)
-            self._events.write(_alert(step, self.last_error))
+        else:
+            self._give_up(step)
         return is_published
+
+    def has_room(self) -> bool:
+        """Whether it makes sense to try again after a full disk; the same on all ranks, which all have to ask."""
+        is_there = self._group.is_first and self._events.flush() and self._room.is_likely(self.needed_bytes)
+        return bool(self._group.from_first(is_there))
+
+    @property
+    def needed_bytes(self) -> int:
+        """Free space without which no checkpoint is begun."""
+        return int(_SPARE * self.expected_bytes) + _MARGIN_BYTES
+
+    def _give_up(self, step: int) -> None:
+        """Clear away what was begun, and report it; once, however often it is tried."""
+        error = self.last_error
+        self.lacks_space = self._group.sum([int(error is not None and is_disk_full(error))])[0] > 0
+        if not self._group.is_first:
+            return
+        shutil.rmtree(self._layout.staging, ignore_errors=True)
+        if self._failed_step != step:
+            self._failed_step = step
+            self._events.write(_alert(step, error, lacks_space=self.lacks_space), durable=True)
 
     def _succeeds(self, phase: Callable[[], None]) -> bool:
         """Whether a phase went well on every rank; nobody waits for a rank that failed."""
@@ -119,15 +156,19 @@ class Checkpoints:
             self.last_error = error
         return self._group.all_true(self.last_error is None)
 
-    def _prepare(self) -> None:
+    def _prepare(self, step: int) -> None:
         """Empty the staging folder and see whether there is room."""
         if not self._group.is_first:
             return
         shutil.rmtree(self._layout.staging, ignore_errors=True)
         self._layout.staging.mkdir(mode=0o700)
-        free = shutil.disk_usage(self._layout.root).free
-        if free < _SPARE * self.expected_bytes:
-            raise OSError(errno.ENOSPC, f"it needs about {_size(self.expected_bytes)}, the disk has {_size(free)} left")
+        self._room.tried()
+        if self._room.free() < self.needed_bytes:
+            self._rotate(step)  # what this checkpoint would replace goes first, the newest and the best stay
+        free = self._room.free()
+        if free < self.needed_bytes:
+            needed = _size(self.needed_bytes)
+            raise OSError(errno.ENOSPC, f"it needs about {needed}, the disk has {_size(free)} left")
 
     def _publish(self, step: int, score: Score | None, started: float) -> None:
         """Make the staged checkpoint a published one."""
@@ -171,13 +212,17 @@ class Checkpoints:
         return True
 
     def _rotate(self, step: int) -> None:
-        """Take away the oldest checkpoints beyond the limit, never the newest nor the best."""
+        """Take away the oldest checkpoints beyond the limit once `step` is there: never the newest nor the best.
+
+        Before `step` is published the newest one that is stays too.
+        """
         if self._keep is None:
             return
-        best = self.best_step
-        spared = {step, best}
-        others = [checkpoint for checkpoint in list_checkpoints(self._layout) if checkpoint.step not in spared]
-        num_kept = max(self._keep - len(spared - {None}), 0)
+        published = list_checkpoints(self._layout)
+        spared = {step, self.best_step, published[-1].step if published else None} - {None}
+        every = self._keep_every
+        others = [entry for entry in published if entry.step not in spared and not (every and entry.step % every == 0)]
+        num_kept = max(self._keep - len(spared), 0)
         for checkpoint in others[: len(others) - num_kept]:
             self._discard(checkpoint.path)
 
@@ -198,6 +243,41 @@ def link_latest(layout: RunLayout, target: Path) -> None:
         temporary.replace(layout.latest)
 
 
+class _Room:
+    """The space on the disk of a run, and when it makes sense to try again after it did not suffice.
+
+    A quota shows nowhere: when the disk seems to have room, a save is tried now and then, ever more rarely.
+    """
+
+    def __init__(self, layout: RunLayout) -> None:
+        self._root = layout.root
+        self._seconds = _RETRY_SECONDS
+        self._free_at_try = 0
+        self._next_try = float("-inf")
+
+    def free(self) -> int:
+        """Bytes that this user may still write."""
+        return shutil.disk_usage(self._root).free
+
+    def tried(self) -> None:
+        """Take note that a save begins."""
+        self._free_at_try = self.free()
+        self._next_try = time.monotonic() + self._seconds
+
+    def is_likely(self, needed: int) -> bool:
+        """Whether a save may succeed that did not at the last try."""
+        free = self.free()
+        if free < needed:
+            return False
+        if self._free_at_try < needed or free >= self._free_at_try + needed // 4:
+            self._seconds = _RETRY_SECONDS
+            return True
+        if time.monotonic() < self._next_try:
+            return False
+        self._seconds = min(2 * self._seconds, _MAX_RETRY_SECONDS)
+        return True
+
+
 def newest_whole(layout: RunLayout) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that its manifest proves whole, and a line for each newer one that is not."""
     skipped: list[str] = []
@@ -209,14 +289,14 @@ def newest_whole(layout: RunLayout) -> tuple[Path | None, list[str]]:
     return None, skipped
 
 
-def _alert(step: int, error: BaseException | None) -> Alert:
-    if error is not None and is_disk_full(error):
+def _alert(step: int, error: BaseException | None, *, lacks_space: bool) -> Alert:
+    if lacks_space:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "no space left"
         return Alert(
             step=step,
             kind="disk",
             message=f"checkpoint {step} was not saved, the disk is full: {why}",
-            remedy="Free space; the training goes on and saves again at the next occasion.",
+            remedy="Free space, or keep fewer checkpoints with training.save_total_limit.",
         )
     why = f"{type(error).__name__}: {error}" if error else "another rank could not write its part"
     return Alert(

@@ -80,7 +80,7 @@ class HubUploads:
         if is_busy and not (self._is_insistent or is_end):
             return
         copy = self._folder / path.name
-        _link(path, copy)
+        linked_copy(path, copy)
         self._last = self._worker.submit(self._send, copy, step)
 
     def finish(self) -> None:
@@ -111,8 +111,8 @@ class HubUploads:
         self._upload(repo_id=self._repo_id, folder_path=folder, commit_message=message, revision=self._revision, **more)
 
 
-def _link(source: Path, target: Path) -> None:
-    """A copy of a checkpoint that costs no space and stays when the checkpoint is rotated away."""
+def linked_copy(source: Path, target: Path) -> None:
+    """Make a copy of a checkpoint that costs no space and stays when the checkpoint is rotated away."""
     shutil.rmtree(target, ignore_errors=True)
     try:
         shutil.copytree(source, target, copy_function=os.link)

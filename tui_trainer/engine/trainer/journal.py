@@ -1,14 +1,19 @@
 """What the trainer writes into the run directory besides checkpoints: rank 0's events, every rank's last words.
 
 A disk that is full must not end a training that only wanted to write a line: events that cannot be written wait in
-memory and follow, in order, when there is space again.
+memory and follow, in order, when there is space again. A small file holds some space back, so that the run can still
+say that the disk is full.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 import time
 from collections import deque
 from dataclasses import replace
+from pathlib import Path
 
 from tui_trainer.runs.events import Event, Progress, decode
 from tui_trainer.runs.files import write_json
@@ -16,14 +21,18 @@ from tui_trainer.runs.identity import ProcessIdentity
 from tui_trainer.runs.journal import JournalWriter, read_lines
 from tui_trainer.runs.layout import RunLayout
 
-_MAX_WAITING = 10_000
+_MUTE_AFTER = 100
+"""Events that may wait in memory before the run has to; a kill would lose them."""
+
+_RESERVE_BYTES = 1 << 18
+_RESERVE_SECONDS = 60.0
 _PROGRESS_SECONDS = 0.25
 _STEP = b'"type":"StepMetrics"'
 _STARTS = (b'"type":"RunStarted"', b'"type":"RunResumed"')
 
 
 class EventLog:
-    """The event file of a run, for its one writer; silent on all other ranks.
+    """The event file of a run, for its one writer; silent on all other ranks. May be used by several threads.
 
     Args:
         layout: the run.
@@ -39,30 +48,90 @@ class EventLog:
         self.attempt, self.reached = _earlier_starts(layout) if is_writer else (0, 0)
         self.last_step = 0
         self._writer = JournalWriter(layout.events) if is_writer else None
-        self._waiting: deque[Event] = deque(maxlen=_MAX_WAITING)
+        self._waiting: deque[Event] = deque()
+        self._lock = threading.Lock()
+        self._reserve = _Reserve(layout.reserve)
 
     @property
     def is_writer(self) -> bool:
         """Whether events go to the file."""
         return self._writer is not None
 
+    @property
+    def is_mute(self) -> bool:
+        """Whether so much waits in memory that the run should wait too."""
+        return len(self._waiting) > _MUTE_AFTER
+
     def write(self, event: Event, *, durable: bool = False) -> None:
         """Append an event; on a full disk it waits for the next call."""
         if self._writer is None:
             return
         self.last_step = max(self.last_step, event.step)
-        self._waiting.append(replace(event, attempt=self.attempt, t=event.t or time.time()))
+        with self._lock:
+            self._waiting.append(replace(event, attempt=self.attempt, t=event.t or time.time()))
+            self._write_waiting(self._writer, durable=durable)
+
+    def flush(self) -> bool:
+        """Write what waits; returns whether nothing does any more."""
+        if self._writer is not None and self._waiting:
+            with self._lock:
+                self._write_waiting(self._writer, durable=True)
+        return not self._waiting
+
+    def _write_waiting(self, writer: JournalWriter, *, durable: bool) -> None:
         try:
-            while self._waiting:
-                self._writer.write(self._waiting[0], durable=durable)
-                self._waiting.popleft()
+            self._append_waiting(writer)
         except OSError:
-            return
+            if not self._reserve.give():
+                return
+            with contextlib.suppress(OSError):
+                self._append_waiting(writer)
+        else:
+            self._reserve.take()
+        if durable:
+            writer.sync()
+
+    def _append_waiting(self, writer: JournalWriter) -> None:
+        while self._waiting:
+            writer.write(self._waiting[0])
+            self._waiting.popleft()
 
     def close(self) -> None:
         """Close the file."""
         if self._writer is not None:
+            self._reserve.give()
+            self.flush()
             self._writer.close()
+
+
+class _Reserve:
+    """Space on the disk that is held back for the last lines before it is full."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._next_try = float("-inf")
+
+    def take(self) -> None:
+        """Hold the space, if it is not held; tried now and then."""
+        now = time.monotonic()
+        if now < self._next_try:
+            return
+        self._next_try = now + _RESERVE_SECONDS
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return
+        with contextlib.suppress(OSError):
+            os.posix_fallocate(descriptor, 0, _RESERVE_BYTES)
+        os.close(descriptor)
+
+    def give(self) -> bool:
+        """Let go of the space; returns whether there was any."""
+        try:
+            self._path.unlink()
+        except OSError:
+            return False
+        return True
 
 
 def _earlier_starts(layout: RunLayout) -> tuple[int, int]:

@@ -1,27 +1,30 @@
 """Commands to a running trainer, received between steps by all ranks together.
 
 Rank 0 looks into the mailbox a few times a second and hands what it finds to the others in the same collective in
-which every rank says whether it was asked to terminate. So a command is carried out at the same step everywhere, and a
-signal to any one rank makes all of them save at the same step. Called by `engine.trainer.steering`.
+which every rank tells how it is: asked to terminate, loss no longer a number. So a command is carried out at the same
+step everywhere, and a signal to any one rank makes all of them save at the same step. Called by
+`engine.trainer.steering`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import distributed
 
-from tui_trainer.engine.trainer.failures import NotANumberError
 from tui_trainer.engine.trainer.termination import Termination
 from tui_trainer.runs.control import Command, pending, remove
 from tui_trainer.runs.layout import RunLayout
 
 POLL_SECONDS = 0.3
 """How often the mailbox is looked into; one look costs about 20 microseconds."""
+
+_MAX_STEPS_BETWEEN = 64
+"""Steps after which several ranks talk at the latest: their pace may change at any moment."""
 
 TERMINATE_BY = "SIGTERM"
 """The sender of the stop command that a signal stands for."""
@@ -67,6 +70,39 @@ class Group:
         return box[0]
 
 
+@dataclass(frozen=True)
+class Health:
+    """How a rank is, or the worst of what all ranks say.
+
+    Attributes:
+        bad_step: first of a row of steps whose loss is not finite, that nobody may know of yet; 0 if there is none.
+        num_bad: how many such steps there were in a row until now.
+        is_mute: whether rank 0 can no longer write down what happens.
+    """
+
+    bad_step: int = 0
+    num_bad: int = 0
+    is_mute: bool = False
+
+    @property
+    def is_good(self) -> bool:
+        """Whether there is nothing to tell."""
+        return not self.bad_step and not self.is_mute
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What all ranks know after they talked.
+
+    Attributes:
+        commands: what is to be carried out, oldest first.
+        health: the worst that any of them said; None if they did not talk.
+    """
+
+    commands: list[Command] = field(default_factory=list)
+    health: Health | None = None
+
+
 class Mailbox:
     """The commands to a run, the same on every rank at the same step.
 
@@ -75,9 +111,6 @@ class Mailbox:
         group: its ranks.
         termination: what SIGTERM asked of this rank.
         ignore_before: Unix time; commands sent earlier were meant for an earlier start of the run and are refused.
-
-    Attributes:
-        is_hopeless: whether this rank finds that going on makes no sense; `receive` then raises on every rank.
     """
 
     def __init__(self, layout: RunLayout, group: Group, termination: Termination, ignore_before: float = 0.0) -> None:
@@ -85,62 +118,67 @@ class Mailbox:
         self._group = group
         self._termination = termination
         self._ignore_before = ignore_before
-        self._next_step = 0
-        self._last_look = (0, time.monotonic())
-        self.is_hopeless = False
+        self._done: set[str] = set()
+        self._interval = 1
+        self._last_step = -1
+        self._last_time = float("-inf")
 
-    def receive(self, step: int) -> list[Command]:
-        """The commands to carry out after `step`, oldest first; called by all ranks after each step.
+    def receive(self, step: int, health: Health, *, is_urgent: bool = False) -> Agreement:
+        """What is to be done after `step`; called by all ranks after each step.
 
-        Raises:
-            NotANumberError: on all ranks, when one of them is hopeless.
+        Args:
+            step: steps done, the same on all ranks.
+            health: how this rank is.
+            is_urgent: talk in any case, as at the last step; the same on all ranks.
         """
-        if step < self._next_step:
-            return []
-        return self._agree(self._look(), step)
+        if self._group.size == 1:
+            is_due = time.monotonic() - self._last_time >= POLL_SECONDS or not health.is_good
+            is_due = is_due or self._termination.is_requested
+        else:
+            is_due = step >= self._last_step + self._interval
+        return self._agree(step, health) if is_due or is_urgent else Agreement()
 
     def wait(self, step: int) -> list[Command]:
         """Wait a moment and look, whatever the step; called in turn by all ranks of a paused run."""
         time.sleep(POLL_SECONDS)
-        return self._agree(self._look(), step)
+        return self._agree(step, Health()).commands
 
     def remove(self, command: Command) -> None:
-        """Take a command that was carried out from the mailbox."""
+        """Take a command that was carried out from the mailbox; one that cannot be removed is not seen again."""
         if self._group.is_first:
+            self._done.add(command.id)
             remove(self._layout, command)
 
     def _look(self) -> list[Command]:
         """What lies in the mailbox; empty on all ranks but the first."""
         if not self._group.is_first:
             return []
-        return [self._checked(command) for command in pending(self._layout)]
+        return [self._checked(command) for command in pending(self._layout) if command.id not in self._done]
 
     def _checked(self, command: Command) -> Command:
         if command.error or command.sent >= self._ignore_before:
             return command
         return Command("refused", id=command.id, by=command.by, error="was sent before the run was started again")
 
-    def _agree(self, found: list[Command], step: int) -> list[Command]:
-        """One sum over the ranks: hopeless, signalled, number of commands, steps until the next look."""
+    def _agree(self, step: int, health: Health) -> Agreement:
+        """One sum over the ranks: signals, number of commands, steps until they talk again, and how each of them is."""
+        found = self._look()
         interval = self._steps_until_look(step) if self._group.is_first else 0
-        flags = (self.is_hopeless, self._termination.is_requested)
-        num_hopeless, num_terminated, num_commands, interval = map(int, self._group.sum([*flags, len(found), interval]))
-        if num_hopeless:
-            raise NotANumberError(
-                "the loss is no longer a number; the weights cannot recover from that",
-                remedy="Lower training.learning_rate or add warmup_steps, and start from the last checkpoint. In "
-                "float16, try bfloat16.",
-            )
-        self._next_step = step + interval
+        own = [int(self._termination.is_requested), len(found), interval, int(health.is_mute)]
+        slots = [0] * (2 * self._group.size)
+        slots[2 * self._group.rank : 2 * self._group.rank + 2] = [health.bad_step, health.num_bad]
+        num_signalled, num_commands, self._interval, num_mute, *slots = map(int, self._group.sum([*own, *slots]))
+        self._last_step, self._last_time = step, time.monotonic()
         commands = list(self._group.from_first(found)) if num_commands else []
-        if num_terminated:
+        if num_signalled:
             self._termination.is_requested = False
             commands.append(Command("stop", by=TERMINATE_BY, sent=time.time()))
-        return commands
+        bad_steps = [bad_step for bad_step in slots[::2] if bad_step]
+        return Agreement(commands, Health(min(bad_steps, default=0), max(slots[1::2]), num_mute > 0))
 
     def _steps_until_look(self, step: int) -> int:
-        """How many steps fit between two looks, by the pace since the last one."""
-        last_step, last_time = self._last_look
-        self._last_look = step, time.monotonic()
-        seconds_a_step = (time.monotonic() - last_time) / max(step - last_step, 1)
-        return max(1, int(POLL_SECONDS / max(seconds_a_step, 1e-6)))
+        """How many steps fit between two looks at the pace since the last one; grows slowly, for the pace may fall."""
+        num_steps = step - self._last_step
+        seconds_a_step = (time.monotonic() - self._last_time) / max(num_steps, 1)
+        most = min(2 * self._interval, _MAX_STEPS_BETWEEN)
+        return min(max(int(POLL_SECONDS / max(seconds_a_step, 1e-6)), 1), most)

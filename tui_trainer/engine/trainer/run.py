@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,10 +20,12 @@ from tui_trainer.engine.models.load import load_model_for_training
 from tui_trainer.engine.models.stop_tokens import stop_token_ids
 from tui_trainer.engine.models.tokenizer import load_tokenizer
 from tui_trainer.engine.report import Report
+from tui_trainer.engine.trainer.after_step import AfterStep
 from tui_trainer.engine.trainer.arguments import training_arguments
 from tui_trainer.engine.trainer.callbacks import RunAlerts, RunEvents
 from tui_trainer.engine.trainer.checkpoint import Checkpoints
 from tui_trainer.engine.trainer.command_log import CommandLog
+from tui_trainer.engine.trainer.copies import CheckpointCopies
 from tui_trainer.engine.trainer.failures import DiskFullError, NotANumberError, is_disk_full
 from tui_trainer.engine.trainer.flat import FlatCollator, is_exact, why_not_flat
 from tui_trainer.engine.trainer.journal import EventLog
@@ -32,7 +35,8 @@ from tui_trainer.engine.trainer.restart import resume_point
 from tui_trainer.engine.trainer.resuming import Resumption
 from tui_trainer.engine.trainer.steering import Steering
 from tui_trainer.engine.trainer.termination import Termination
-from tui_trainer.engine.trainer.trainer import RunTools, RunTrainer
+from tui_trainer.engine.trainer.tools import RunTools
+from tui_trainer.engine.trainer.trainer import RunTrainer
 from tui_trainer.engine.trainer.watch import LossWatch
 from tui_trainer.errors import ConfigurationError, RunFailedError
 from tui_trainer.runs.checkpoint_state import CheckpointState
@@ -115,12 +119,17 @@ def make_trainer(
         layout=layout,
         events=events,
         group=group,
-        mailbox=mailbox,
-        steering=Steering(mailbox, events, CommandLog(layout, group)),
+        steering=Steering(mailbox, events, CommandLog(layout, group), config.upkeep.on_nan),
         checkpoints=Checkpoints(
-            layout, group, events, arguments.save_total_limit, _checkpoint_bytes(model, config.training.save_only_model)
+            layout,
+            group,
+            events,
+            keep=arguments.save_total_limit,
+            keep_every=config.upkeep.keep_every_steps,
+            expected_bytes=_checkpoint_bytes(model, config.training.save_only_model),
         ),
-        watch=LossWatch(events, is_deferred=arguments.device.type != "cpu"),
+        copies=_copies(layout, config, group, events),
+        watch=LossWatch(is_deferred=arguments.device.type != "cpu"),
         quiz=Quiz(
             config,
             tokenizer,
@@ -146,6 +155,7 @@ def make_trainer(
         processing_class=tokenizer,
         callbacks=[RunAlerts(events, layout, tools.checkpoints)],
     )
+    trainer.add_callback(AfterStep(trainer, tools))
     trainer.remove_callback(PrinterCallback)
     if (reason := _flatten(trainer, config)) and config.data.packing:
         _check_packing(trainer, config, reason)
@@ -200,6 +210,11 @@ def _is_sharded(config: RunConfig) -> bool:
     """Whether weights are spread over the processes, by the configuration or by what accelerate was told."""
     told = (os.environ.get(f"ACCELERATE_USE_{name}", "") for name in ("FSDP", "DEEPSPEED"))
     return bool(config.training.fsdp or config.training.deepspeed) or "true" in [word.lower() for word in told]
+
+
+def _copies(layout: RunLayout, config: RunConfig, group: Group, events: EventLog) -> CheckpointCopies | None:
+    place = config.upkeep.copy_to
+    return CheckpointCopies(layout, events, Path(place)) if place is not None and group.is_first else None
 
 
 def _checkpoint_bytes(model: torch.nn.Module, is_model_only: bool) -> int:

@@ -8,65 +8,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import HubStrategy, SaveStrategy
 from transformers.utils import GENERATION_CONFIG_NAME
 from typing_extensions import override
 
 from tui_trainer.engine.data.example import LOSS_WEIGHTS
-from tui_trainer.engine.trainer.checkpoint import Checkpoints, Score
+from tui_trainer.engine.trainer.checkpoint import Score
 from tui_trainer.engine.trainer.evaluation import eval_batches, untouched_randomness
 from tui_trainer.engine.trainer.failures import NotANumberError
 from tui_trainer.engine.trainer.hub import HubUploads
-from tui_trainer.engine.trainer.journal import EventLog
-from tui_trainer.engine.trainer.mailbox import Group, Mailbox
-from tui_trainer.engine.trainer.quiz import Quiz
-from tui_trainer.engine.trainer.resuming import ResumableTrainer
-from tui_trainer.engine.trainer.steering import Steering, peak_learning_rate
+from tui_trainer.engine.trainer.live import Refused, peak_learning_rate
+from tui_trainer.engine.trainer.movable import MovableTrainer
+from tui_trainer.engine.trainer.parking import ParkedModel
 from tui_trainer.engine.trainer.token_loss import LEAST_WEIGHT, check_weighable, summed_loss, target_weight
-from tui_trainer.engine.trainer.watch import LossWatch, Window, peak_memory
+from tui_trainer.engine.trainer.tools import RunTools
+from tui_trainer.engine.trainer.watch import Window, peak_memory
 from tui_trainer.errors import MachineError
 from tui_trainer.runs.checkpoint_state import CheckpointState
-from tui_trainer.runs.layout import RunLayout
 
 _KEPT_LOGS = 100
 """Log entries kept in `trainer_state.json`; the event file holds all of them."""
 
 
-@dataclass(frozen=True)
-class RunTools:
-    """What the trainer works with besides model and data.
-
-    Attributes:
-        layout: the run directory.
-        events: where rank 0 writes what happens.
-        group: the ranks.
-        mailbox: where commands come from.
-        steering: what carries them out.
-        checkpoints: where checkpoints go.
-        watch: looks at each step's loss.
-        quiz: the questions asked at each evaluation.
-        today: what the state in each checkpoint begins with: configuration, data, tokenizer.
-    """
-
-    layout: RunLayout
-    events: EventLog
-    group: Group
-    mailbox: Mailbox
-    steering: Steering
-    checkpoints: Checkpoints
-    watch: LossWatch
-    quiz: Quiz
-    today: CheckpointState
-
-
-class RunTrainer(ResumableTrainer):
+class RunTrainer(MovableTrainer):
     """Trains one run.
 
     Args:
@@ -87,6 +58,7 @@ class RunTrainer(ResumableTrainer):
         self._window_tokens = 0
         self._last_metrics: tuple[int, Mapping[str, float]] = (-1, {})
         self._is_staging = False
+        self._parked: ParkedModel | None = None
         self._num_flop_parameters = int(self.trained.num_parameters(exclude_embeddings=True))
         self._uploads: HubUploads | None = None
         if self.args.push_to_hub and self.is_world_process_zero():
@@ -98,7 +70,6 @@ class RunTrainer(ResumableTrainer):
                 revision=self.args.hub_revision,
                 is_insistent=self.args.hub_always_push,
             )
-        self.add_callback(_AfterStep(self, tools))
 
     @property
     def trained(self) -> Any:
@@ -220,6 +191,24 @@ class RunTrainer(ResumableTrainer):
         with untouched_randomness():
             self._write_samples()
 
+    def park(self) -> None:
+        """Move model and optimiser from the GPU to main memory; called by all ranks.
+
+        Raises:
+            Refused: they are there already, or spread over the processes.
+        """
+        if self.args.device.type == "cpu":
+            raise Refused("the model is in main memory already; pause without offload")
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise Refused("the weights are spread over the processes and cannot be moved; pause without offload")
+        self._parked = ParkedModel(self.trained, self.optimizer, torch.device("cpu"))
+
+    def unpark(self) -> None:
+        """Move them back; called by all ranks."""
+        if self._parked is not None:
+            self._parked.bring_back()
+            self._parked = None
+
     def _write_samples(self) -> None:
         for sample in self._tools.quiz.samples(self.trained, self.state.global_step):
             self._tools.events.write(sample)
@@ -243,17 +232,26 @@ class RunTrainer(ResumableTrainer):
     @override
     def _maybe_log_save_evaluate(self, *positional: Any, **named: Any) -> None:
         """Log, evaluate and save what is due; then wait while the run is paused; then see that the end is saved."""
-        steering = self._tools.steering
         if self.stop_reason:
             self.control.should_evaluate = False  # whoever stops a run waits for it to be saved, for nothing else
-        super()._maybe_log_save_evaluate(*positional, **named)
-        while steering.is_paused and not self.control.should_training_stop:
-            steering.while_paused(self)
-            super()._maybe_log_save_evaluate(*positional, **named)
+        due = partial(super()._maybe_log_save_evaluate, *positional, **named)
+        self._do_and_wait(due)
         if self.control.should_training_stop and not self.is_saved and self.args.save_strategy != SaveStrategy.NO:
             self.control.should_save = True
-            super()._maybe_log_save_evaluate(*positional, **named)
+            self._do_and_wait(due)
         self._window.restart_clock()
+
+    def _do_and_wait(self, due: Callable[[], None]) -> None:
+        """Do what is due, and what becomes due while the run is paused; a full disk is waited for even at the end."""
+        steering, step = self._tools.steering, self.state.global_step
+        due()
+        while steering.is_paused and (steering.lacks_space or not self.control.should_training_stop):
+            steering.while_paused(self)
+            if steering.lacks_space and self._tools.checkpoints.has_room():
+                self.control.should_save |= self._tools.checkpoints.lacks_space
+                if not self.control.should_save:
+                    steering.space_is_back(step)
+            due()
 
     @property
     def is_saved(self) -> bool:
@@ -276,11 +274,15 @@ class RunTrainer(ResumableTrainer):
         self._settle_tokens()
         checkpoints, step, run_state = self._tools.checkpoints, self.state.global_step, self._run_state()
         if checkpoints.save(step, lambda: self._write_checkpoint(model, trial, run_state), self._score()):
+            self._tools.steering.space_is_back(step)
             best = self._tools.group.from_first(checkpoints.best_step)
             self.state.best_model_checkpoint = None if best is None else str(self._tools.layout.checkpoint(best))
-            if self._uploads is not None:
-                is_end = self.control.should_training_stop
-                self._uploads.checkpoint_saved(self._tools.layout.checkpoint(step), step, is_end=is_end)
+            is_end = self.control.should_training_stop
+            for elsewhere in (self._uploads, self._tools.copies):
+                if elsewhere is not None:
+                    elsewhere.checkpoint_saved(self._tools.layout.checkpoint(step), step, is_end=is_end)
+        elif checkpoints.lacks_space and not self.stop_reason:
+            self._tools.steering.wait_for_space(step, f"the disk is full: checkpoint {step} is not saved")
 
     def _write_checkpoint(self, model: torch.nn.Module, trial: Any, run_state: CheckpointState) -> None:
         """Let the library write its checkpoint, into the staging folder and without rotating."""
@@ -345,8 +347,9 @@ class RunTrainer(ResumableTrainer):
 
     @override
     def _finish_current_push(self) -> None:
-        if self._uploads is not None:
-            self._uploads.finish()
+        for elsewhere in (self._uploads, self._tools.copies):
+            if elsewhere is not None:
+                elsewhere.finish()
 
     @override
     def _get_output_dir(self, trial: Any) -> str:
@@ -365,26 +368,3 @@ class RunTrainer(ResumableTrainer):
         settings = getattr(self.accelerator.unwrap_model(self.model), "generation_config", None)
         if settings is not None:  # written as it is: an inconsistent setting of the base must not cost a checkpoint
             settings.to_json_file(folder / GENERATION_CONFIG_NAME, use_diff=True)
-
-
-class _AfterStep(TrainerCallback):
-    """Looks at the step just done and carries out the commands that came in."""
-
-    def __init__(self, trainer: RunTrainer, tools: RunTools) -> None:
-        self._trainer = trainer
-        self._tools = tools
-
-    @override
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        resumption = self._trainer.resumption
-        self._trainer.restore_losses()
-        settings, known = (resumption.settings(), resumption.state.commands) if resumption else ({}, ())
-        self._tools.steering.begin(self._trainer, settings, known)
-        self._trainer.window.restart_clock()
-
-    @override
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._trainer.window.end_step()
-        self._tools.watch.end_step(state.global_step)
-        self._tools.mailbox.is_hopeless = self._tools.watch.is_hopeless
-        self._tools.steering.after_step(self._trainer)

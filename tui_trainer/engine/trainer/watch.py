@@ -11,73 +11,64 @@ import time
 
 import torch
 
-from tui_trainer.engine.trainer.journal import EventLog
-from tui_trainer.runs.events import Alert
-
-_HOPELESS_AFTER = 3
-"""Steps in a row without a finite loss after which the run gives up."""
-
 
 class LossWatch:
     """Finds the step at which the loss stops being a finite number.
 
     Args:
-        events: where that is reported.
         is_deferred: read each loss one step late.
+
+    Attributes:
+        bad_step: first of a row of steps without a finite loss; stays until it was told, though the row be over.
+        num_bad: how many steps without one there were in a row until now.
     """
 
-    def __init__(self, events: EventLog, *, is_deferred: bool) -> None:
-        self._events = events
+    def __init__(self, *, is_deferred: bool) -> None:
         self._is_deferred = is_deferred
         self._sum: torch.Tensor | None = None
         self._unread: tuple[int, torch.Tensor] | None = None
-        self._num_bad = 0
-
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether the loss was no number for so many steps that the weights are lost."""
-        return self._num_bad >= _HOPELESS_AFTER
+        self.bad_step = 0
+        self.num_bad = 0
+        self._is_told = False
 
     def add(self, loss: torch.Tensor) -> None:
         """Take in the loss of one batch of the step in hand."""
         self._sum = loss if self._sum is None else self._sum + loss
 
-    def end_step(self, step: int) -> None:
-        """Close a step, and look at it or at the one before."""
+    def end_step(self, step: int, *, is_last: bool = False) -> None:
+        """Close a step, and look at it or at the one before; at the last step of a run at both."""
         unread, self._unread = self._unread, (step, self._sum) if self._sum is not None else None
         self._sum = None
         self._look(unread)
-        if not self._is_deferred:
+        if is_last or not self._is_deferred:
             self.is_bad()
 
     def is_bad(self) -> bool:
         """Whether the last step's loss was no finite number."""
         unread, self._unread = self._unread, None
         self._look(unread)
-        return self._num_bad > 0
+        return self.num_bad > 0
+
+    def was_told(self) -> None:
+        """Take note that everybody knows of `bad_step`."""
+        self._is_told = True
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._is_told and not self.num_bad:
+            self.bad_step = 0
 
     def _look(self, unread: tuple[int, torch.Tensor] | None) -> None:
         if unread is None:
             return
         step, loss = unread
         if torch.isfinite(loss).item():
-            self._num_bad = 0
+            self.num_bad = 0
+            self._forget()
             return
-        self._num_bad += 1
-        if self._num_bad == 1:
-            self._events.write(
-                Alert(
-                    step=step,
-                    kind="nan",
-                    message=f"the loss of step {step} is {_word(loss)}",
-                    remedy="Lower the learning rate; look at the rows of this step. Checkpoints are not overwritten.",
-                ),
-                durable=True,
-            )
-
-
-def _word(loss: torch.Tensor) -> str:
-    return "not a number (NaN)" if torch.isnan(loss).item() else "infinite"
+        if not self.bad_step:
+            self.bad_step, self._is_told = step, False
+        self.num_bad += 1
 
 
 class Window:

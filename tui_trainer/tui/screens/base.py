@@ -123,7 +123,7 @@ def run_line(view: RunView) -> tuple[Content, ...]:
     status = view.status
     state = (f"{fmt.STATE_GLYPHS[status.state]} {status.state.value}", fmt.STATE_STYLES[status.state])
     step = view.last.step if view.last else status.step
-    total = view.started.max_steps if view.started else status.max_steps
+    total = view.max_steps
     name = safe_line(status.id.rsplit("-", 3)[0])
     place = f"{fmt.count(step)}/{fmt.count(total)}" if total else ""
     if isinstance(view.progress, Progress) and view.last is None:

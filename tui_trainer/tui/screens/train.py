@@ -167,7 +167,7 @@ class TrainScreen(WorkbenchScreen):
             marks if name in ("loss", "learning_rate") else (),
             note=self._note(view, name),
             log_y=is_log,
-            x_max=view.started.max_steps if view.started else None,
+            x_max=view.max_steps,
             cursor=self._cursor,
             from_zero=name in ("learning_rate", "tokens_per_second"),
             placeholder=_placeholder(view),
@@ -345,7 +345,7 @@ def numbers(view: RunView, width: int) -> Content:
     """The numbers below the plots, broken between two of them where the width ends."""
     status, last = view.status, view.last
     step = last.step if last else status.step
-    total = view.started.max_steps if view.started else status.max_steps
+    total = view.max_steps
     parts: list[tuple[str, str]] = [
         (f" {fmt.STATE_GLYPHS[status.state]} {status.state.value} ", f"bold {fmt.STATE_STYLES[status.state]}"),
     ]

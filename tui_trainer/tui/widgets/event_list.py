@@ -6,12 +6,15 @@ from collections.abc import Collection, Sequence
 
 from tui_trainer.runs.events import (
     Alert,
+    CheckpointCopied,
     CheckpointSaved,
     ControlApplied,
     EvalMetrics,
     Event,
+    RunContinued,
     RunFailed,
     RunFinished,
+    RunPaused,
     RunResumed,
     RunStarted,
     RunStopped,
@@ -66,13 +69,20 @@ def describe(event: Event) -> tuple[str, str, str]:
         case CheckpointSaved():
             best = ", the best so far" if event.is_best else ""
             return "◆", "list--accent", f"checkpoint, {fmt.size(event.bytes)} in {event.seconds:.1f} s{best}"
+        case CheckpointCopied():
+            return "◇", "list--dim", f"copied to {event.path} in {event.seconds:.1f} s"
         case ControlApplied():
             if event.error:
-                return "✘", "list--bad", f"{event.command} refused: {event.error}"
+                what = "a command" if event.command == "refused" else event.command
+                return "✘", "list--bad", f"{what} was refused: {event.error}"
             by = f" ({event.by})" if event.by else ""
             return "▾", "list--accent", f"{event.command}{_change(event.old, event.new)}{by}"
         case Alert():
-            return "⚑", "list--bad", f"{event.message} {event.remedy}".strip()
+            return "⚑", "list--bad", f"{event.message}. {event.remedy}".strip()
+        case RunPaused():
+            return "‖", "list--bad", f"paused: {event.message}. {event.remedy}".strip()
+        case RunContinued():
+            return "▶", "list--good", f"goes on: {event.message}"
         case RunFinished():
             return "✔", "list--good", f"finished in {fmt.duration(event.seconds)}"
         case RunStopped():
@@ -86,7 +96,10 @@ def _change(old: object, new: object) -> str:
     """What a command changed: " learning_rate 2e-4 → 1e-4"; empty if nothing."""
     if isinstance(new, dict):
         before = old if isinstance(old, dict) else {}
-        return "".join(f" {name} {_value(before.get(name))} → {_value(value)}" for name, value in new.items())
+        return "".join(
+            f" {name} {_value(before[name])} → {_value(value)}" if name in before else f" {name} {_value(value)}"
+            for name, value in new.items()
+        )
     return "" if new is None else f" {_value(old)} → {_value(new)}"
 
 
