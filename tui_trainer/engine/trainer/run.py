@@ -120,14 +120,7 @@ def make_trainer(
         events=events,
         group=group,
         steering=Steering(mailbox, events, CommandLog(layout, group), config.upkeep.on_nan),
-        checkpoints=Checkpoints(
-            layout,
-            group,
-            events,
-            keep=arguments.save_total_limit,
-            keep_every=config.upkeep.keep_every_steps,
-            expected_bytes=_checkpoint_bytes(model, config.training.save_only_model),
-        ),
+        checkpoints=_checkpoints(layout, config, group, events, model),
         copies=_copies(layout, config, group, events),
         watch=LossWatch(is_deferred=arguments.device.type != "cpu"),
         quiz=Quiz(
@@ -210,6 +203,19 @@ def _is_sharded(config: RunConfig) -> bool:
     """Whether weights are spread over the processes, by the configuration or by what accelerate was told."""
     told = (os.environ.get(f"ACCELERATE_USE_{name}", "") for name in ("FSDP", "DEEPSPEED"))
     return bool(config.training.fsdp or config.training.deepspeed) or "true" in [word.lower() for word in told]
+
+
+def _checkpoints(
+    layout: RunLayout, config: RunConfig, group: Group, events: EventLog, model: torch.nn.Module
+) -> Checkpoints:
+    return Checkpoints(
+        layout,
+        group,
+        events,
+        keep=config.training.save_total_limit,
+        keep_every=config.upkeep.keep_every_steps,
+        expected_bytes=_checkpoint_bytes(model, config.training.save_only_model),
+    )
 
 
 def _copies(layout: RunLayout, config: RunConfig, group: Group, events: EventLog) -> CheckpointCopies | None:
