@@ -15,7 +15,15 @@ from tui_trainer.runs.files import read_json
 from tui_trainer.runs.journal import Tailer
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.status import State, read_status
-from tui_trainer.runs.store import CheckpointInfo, RunRecord, find_run, list_checkpoints, list_runs, read_run
+from tui_trainer.runs.store import (
+    CheckpointInfo,
+    RunRecord,
+    find_run,
+    hidden_runs,
+    list_checkpoints,
+    list_runs,
+    read_run,
+)
 from tui_trainer.text import safe_line
 
 VERSION = 1
@@ -36,13 +44,15 @@ def runs(context: typer.Context, as_json: JsonOption = False) -> None:
 @app.command("list")
 def list_all(as_json: JsonOption = False) -> None:
     """List all runs of the store, the newest first."""
-    records = list_runs()
+    records, hidden = list_runs(), hidden_runs()
     if as_json:
         print_json({"version": VERSION, "store": str(runs_dir()), "runs": [_document(record) for record in records]})
     elif records:
         _print_table(records)
-    else:
+    elif not hidden:
         talk().print(f"No runs in {runs_dir()}. `tui-trainer demo` makes one.")
+    for words in hidden:
+        talk().print(safe_line(words), style="yellow")
 
 
 def _document(record: RunRecord) -> dict[str, Any]:

@@ -77,6 +77,10 @@ class LaunchOrder:
             raise UsageError(
                 "does not say what to start", where=str(layout.launch), remedy="Train again from the run's config.toml."
             )
+        if (whole_number(data.get("version")) or 0) > VERSION:
+            raise UsageError(
+                "was written by a newer tui-trainer", where=str(layout.launch), remedy="Start it with that version."
+            )
         return cls(
             tuple(map(str, argv)),
             {str(name): str(value) for name, value in env.items()},

@@ -95,15 +95,16 @@ def read_status(layout: RunLayout) -> RunStatus:
     data = read_json(layout.status)
     if data is None:
         return RunStatus(layout.id, State.LOST, remedy="The run has no status file; its directory is incomplete.")
+    unknown = ""
     try:
         state = State(str(data.get("state")))
     except ValueError:
-        state = State.LOST
+        state, unknown = State.LOST, "Its status file is damaged, or of a newer version."
     status = RunStatus(
         id=layout.id,
         state=state,
         reason=str(data.get("reason") or ""),
-        remedy=str(data.get("remedy") or ""),
+        remedy=str(data.get("remedy") or unknown),
         message=str(data.get("message") or ""),
         step=whole_number(data.get("step")) or 0,
         max_steps=whole_number(data.get("max_steps")),

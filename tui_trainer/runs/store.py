@@ -112,11 +112,35 @@ def list_runs(root: Path | None = None) -> list[RunRecord]:
     return sorted((read_run(RunLayout(path)) for path in directories if is_run(path)), key=lambda run: -run.created)
 
 
+def hidden_runs(root: Path | None = None) -> list[str]:
+    """What lies in the store and cannot be looked into, a sentence each; the runs of other users, most likely."""
+    store = root or runs_dir()
+    try:
+        entries = [entry for entry in os.scandir(store) if entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        return [f"the run store {store} cannot be read: {error.strerror}; it belongs to {_owner(store)}"]
+    return [
+        f"{entry.name} cannot be read; it belongs to {_owner(Path(entry.path))}"
+        for entry in entries
+        if not os.access(entry.path, os.R_OK | os.X_OK)
+    ]
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except (OSError, KeyError):
+        return "another user"
+
+
 def find_run(reference: str, root: Path | None = None) -> RunLayout:
     """The run that a user means: a path, an id, a unique prefix of one, or a name (the newest run of that name).
 
     Raises:
         UsageError: there is no such run, or several begin so.
+        RefusedError: it is another user's and cannot be read.
     """
     with contextlib.suppress(RuntimeError):  # "~nobody" is no home folder
         path = Path(reference).expanduser()
@@ -128,6 +152,9 @@ def find_run(reference: str, root: Path | None = None) -> RunLayout:
     if len(matches) == 1:
         return matches[0].layout
     store = str(root or runs_dir())
+    hidden = next((words for words in hidden_runs(root) if words.startswith(f"{Path(reference).name} ")), None)
+    if not matches and hidden is not None:
+        raise RefusedError(hidden, where=store, remedy="Ask for read access to it.")
     if not matches:
         raise UsageError(f"there is no run {reference!r}", where=store, remedy="`tui-trainer runs list` shows all.")
     names = ", ".join(run.id for run in matches[:5])

@@ -16,7 +16,7 @@ from textual.widgets import Static
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.snapshot import RunReader
-from tui_trainer.runs.store import list_checkpoints, list_runs, remove_run, rename_run, run_size
+from tui_trainer.runs.store import hidden_runs, list_checkpoints, list_runs, remove_run, rename_run, run_size
 from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.run_summary import RunSummary, read_config, summarise
@@ -109,7 +109,9 @@ class RunsScreen(WorkbenchScreen):
         table = self.query_one(RunTable)
         is_first = table.run is None
         table.show([_line(summary, in_view is not None and summary.id == in_view.id) for summary in summaries])
-        self.query_one("#welcome", Static).update(Content(_WELCOME.format(store=safe_line(str(self.session.root)))))
+        hidden = [] if summaries else hidden_runs(self.session.root)
+        welcome = [_WELCOME.format(store=safe_line(str(self.session.root))), *map(safe_line, hidden)]
+        self.query_one("#welcome", Static).update(Content("\n".join(welcome)))
         self.set_class(bool(summaries), "-open")
         if is_first and summaries:
             self._show_details()
