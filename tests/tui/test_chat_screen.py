@@ -356,7 +356,7 @@ async def test_two_models_answer_side_by_side_with_their_differences(make_app: M
         await _with_second_model(pilot, app)
         await ask(pilot, app, "hi")
         assert world.chat.asked("compare")[0]["messages"][-1]["content"] == "hi"
-        assert not world.chat.asked("generate")[2:]
+        assert world.chat.asked("compare")[0]["params"]["temperature"] == 0.7  # what A asks for, B gets too
         view = list(app.screen.query(TurnView))[-1]
         first, second = view.query(Said)
         assert first.region.y == second.region.y

@@ -177,8 +177,8 @@ async def test_a_set_of_prompts_becomes_a_table_over_checkpoints(
         assert request["models"] == ["dates"]
         table = app.screen.query_one(MeasureTable)
         shown = ["".join(text for text, _ in table.line_parts(line)) for line in range(table.num_lines)]
-        assert shown[0].split() == ["step", "100", "10", "100%", "100%", "0%", "100%", "-0.5", "0.9", "0.1"]
-        assert shown[1].split() == ["step", "200", "20", "100%", "0%", "100%", "100%", "-0.5", "0.9", "0.1"]
+        assert shown[0].split() == ["step", "100", "10", "100%", "100%", "0%", "100%", "-0.500", "0.900", "0.100"]
+        assert shown[1].split() == ["step", "200", "20", "100%", "0%", "100%", "100%", "-0.500", "0.900", "0.100"]
         await pilot.press("down")
         await pilot.pause()
         below = str(app.screen.query_one("#measure-replies Static", Static).render())

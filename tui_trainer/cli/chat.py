@@ -111,16 +111,20 @@ def _over_checkpoints(
 def _ask_all(models: LocalModels, items: Sequence[Item], manner: Manner, *, as_json: bool) -> int:
     from tui_trainer.cli.chat_answers import ask, introduce
     from tui_trainer.cli.chat_local import interruptible
+    from tui_trainer.tui.chat.asking import asked_for
     from tui_trainer.tui.chat.reply import Opening
     from tui_trainer.tui.chat.tree import Conversation
 
     opening = Opening(manner.prefill)
+    params = dict(manner.params)
+    if models.has_other:
+        params = {**asked_for(models.call("knobs", {"params": params})), **params}
     with interruptible() as cancellation:
         introduce(models)
         for item in items:
             conversation = Conversation()
             question = conversation.ask(str(item.asked if isinstance(item.asked, str) else item.name))
-            request = {"params": dict(manner.params), **opening.request}
+            request = {"params": params, **opening.request}
             if isinstance(item.asked, str) and not manner.has_template:
                 request["prompt"] = item.asked
             else:

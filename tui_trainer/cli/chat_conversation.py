@@ -12,7 +12,7 @@ from tui_trainer.cli.chat_local import LocalModels, interruptible
 from tui_trainer.cli.output import talk
 from tui_trainer.errors import ExitCode, WorkbenchError
 from tui_trainer.text import safe
-from tui_trainer.tui.chat.asking import Manner
+from tui_trainer.tui.chat.asking import Manner, asked_for
 from tui_trainer.tui.chat.reply import Opening
 from tui_trainer.tui.chat.tree import Conversation, Turn
 
@@ -86,7 +86,10 @@ class Talk:
             WorkbenchError: they cannot.
         """
         opening = opening if opening is not None else Opening(self._manner.prefill)
-        request = self.manner.request(question, opening)
+        chosen = list(slots or self.models.slots)
+        manner = self.manner
+        if len(chosen) > 1:
+            manner = replace(manner, asked_for=asked_for(self.models.call("knobs", {"params": dict(manner.params)})))
+        request = manner.request(question, opening, of_both=len(chosen) > 1)
         with interruptible() as cancellation:
-            chosen = list(slots or self.models.slots)
             ask(self.models, self.conversation, question, opening, request, cancellation, slots=chosen)

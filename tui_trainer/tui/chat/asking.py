@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tui_trainer.tui import format as fmt
 from tui_trainer.tui.chat.reply import Opening, Reply, Token
 from tui_trainer.tui.chat.tree import Conversation, Turn, messages_to
 
@@ -17,6 +16,7 @@ class Manner:
 
     Attributes:
         params: the knobs that were set.
+        asked_for: the knobs that model A and its run ask for; B gets them too, so that both are asked the same way.
         system: the system message.
         prefill: what every reply begins with.
         template_kwargs: variables for the chat template.
@@ -24,6 +24,7 @@ class Manner:
     """
 
     params: Mapping[str, Any] = field(default_factory=dict)
+    asked_for: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     system: str | None = None
     prefill: str = ""
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -36,9 +37,9 @@ class Manner:
         asked: dict[str, Any] = {"messages": messages_to(question, self.system)}
         return asked | ({"template_kwargs": dict(self.template_kwargs)} if self.template_kwargs else {})
 
-    def request(self, question: Turn, opening: Opening) -> dict[str, Any]:
+    def request(self, question: Turn, opening: Opening, *, of_both: bool = False) -> dict[str, Any]:
         """The worker's parameters for an answer; each token's rank is asked for, as it costs next to nothing."""
-        params = dict(self.params)
+        params = {**(self.asked_for if of_both else {}), **self.params}
         if params.get("logprobs") is None and not params.get("use_beam_search"):
             params["logprobs"] = 0
         return {**self.prompt_to(question), **opening.request, "params": params}
@@ -155,10 +156,15 @@ def take_scores(reply: Reply, answer: Mapping[str, Any]) -> None:
         reply.opening = Opening(reply.opening.text, tokens)
     reply.differences = [part.get("difference") for part in scored]
     words = [
-        f"perplexity {slot.upper()} {fmt.metric(whole['perplexity'])}"
+        f"perplexity {slot.upper()} {whole['perplexity']:.3g}"
         for slot in ("a", "b")
         if isinstance(whole := answer.get(slot), Mapping) and whole.get("perplexity") is not None
     ]
     if answer.get("mean_kl") is not None:
-        words.append(f"KL {fmt.metric(answer['mean_kl'])}")
+        words.append(f"KL {answer['mean_kl']:.3f}")
     reply.judged = " · ".join(words)
+
+
+def asked_for(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs that a model and its run ask for, from the worker's answer to `knobs`."""
+    return {name: knob["value"] for name, knob in knobs["knobs"].items() if knob["source"] in ("model", "run")}

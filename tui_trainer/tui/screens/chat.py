@@ -83,9 +83,9 @@ class ChatScreen(TalkScreen):
         """The transcript."""
         return self.query_one("#transcript")
 
-    def models_loaded(self) -> None:
+    async def models_loaded(self) -> None:
         """With other models the difference is another one."""
-        super().models_loaded()
+        await super().models_loaded()
         for _, turn in self.conversation.walk():
             if turn.reply is not None:
                 turn.reply.differences, turn.reply.judged = (), ""

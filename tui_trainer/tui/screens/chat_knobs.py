@@ -51,9 +51,9 @@ class KnobsScreen(ModelsScreen):
         """The knobs that go with the next question; what is not in here the model and its run decide."""
         return self._knobs.params()
 
-    def models_loaded(self) -> None:
+    async def models_loaded(self) -> None:
         """Another model asks for other knobs."""
-        self._resolve()
+        await self._ask_what_they_come_to()
 
     @on(KnobList.Changed)
     def _knobs_changed(self, message: KnobList.Changed) -> None:
@@ -64,7 +64,9 @@ class KnobsScreen(ModelsScreen):
 
     @work(group="knobs", exclusive=True, exit_on_error=False)
     async def _resolve(self) -> None:
-        """Ask the worker what the knobs come to."""
+        await self._ask_what_they_come_to()
+
+    async def _ask_what_they_come_to(self) -> None:
         try:
             answer = await self.models.call("knobs", {"params": self.params()})
         except WorkbenchError as error:

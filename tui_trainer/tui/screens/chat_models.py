@@ -122,14 +122,14 @@ class ModelsScreen(WorkbenchScreen):
         except WorkbenchError as error:
             self.say(str(error), problem=True)
         else:
-            self.models_loaded()
+            await self.models_loaded()
 
     @work(group="drop", exit_on_error=False)
     async def _drop_other(self) -> None:
         await self.models.drop_other()
-        self.models_loaded()
+        await self.models_loaded()
 
-    def models_loaded(self) -> None:
+    async def models_loaded(self) -> None:
         """Called when other models are there than before."""
 
     def action_device(self) -> None:

@@ -76,6 +76,7 @@ class TalkScreen(KnobsScreen):
             self._prefill,
             self._template_kwargs,
             self.models.slot("a").has_template,
+            asked_for=self._knobs.asked_for(),
         )
 
     # Asking
@@ -125,7 +126,7 @@ class TalkScreen(KnobsScreen):
             was_loaded = all(self.models.slot(name).is_loaded for name in chosen)
             await self.models.ensure_loaded()
             if not was_loaded:
-                self.models_loaded()
+                await self.models_loaded()
             references = {name: self.models.slot(name).reference for name in chosen}
             growing = self._growing = Growing(self.conversation, question, opening, references, self._show_new)
             await transcript.show()
@@ -161,7 +162,7 @@ class TalkScreen(KnobsScreen):
                 drawing = time.monotonic() - began
                 next_draw = began + max(_REFRESH_SECONDS, drawing / _DRAWING_SHARE)
 
-        request = manner.request(question, opening)
+        request = manner.request(question, opening, of_both=len(slots) > 1)
         if len(slots) > 1:
             answer = await self.models.call("compare", request, take)
             growing.finish({"a": answer["a"], "b": answer["b"]})

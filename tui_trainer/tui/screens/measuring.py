@@ -78,14 +78,18 @@ class Measuring:
                 shared["system"] = manner.system
             sheet: MeasureSheet
             if what == _SCORE:
-                sheet = ScoreSheet(f"{len(prompts)} prompts · {against}", prompts, shared, self._models)
+                sheet = ScoreSheet(f"{_many(prompts)} · {against}", prompts, shared, self._models)
             else:
                 references = [run] if what == _CHECKPOINTS else list(filter(None, (a, b)))
                 shared["models"] = references
                 if b and what == _CHECKPOINTS:
                     shared["baseline"] = b
-                title = f"{len(prompts)} prompts at {' and '.join(references)}"
+                title = f"{_many(prompts)} at {' and '.join(references)}"
                 sheet = PromptSet(title, prompts, shared, self._models)
             self._screen.app.push_screen(sheet)
 
-        self._screen.app.push_screen(Pick(f"{len(prompts)} prompts: run them on", options), chosen)
+        self._screen.app.push_screen(Pick(f"{_many(prompts)}: run them on", options), chosen)
+
+
+def _many(prompts: Sequence[object]) -> str:
+    return "1 prompt" if len(prompts) == 1 else f"{len(prompts)} prompts"

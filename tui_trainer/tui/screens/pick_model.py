@@ -75,6 +75,7 @@ class PickModel(ModalScreen[str | None]):
         words = text.lower().split()
         fitting = [option for option in self._options if all(word in " ".join(option).lower() for word in words)]
         typed = text.strip()
+        fitting.sort(key=lambda option: _distance(option, typed.lower()))
         is_known = typed in [reference for reference, _, _ in fitting]
         self._found = [*fitting, *([(typed, typed, "as typed")] if typed and not is_known else [])]
         listing = self.query_one(OptionList)
@@ -121,3 +122,9 @@ class PickModel(ModalScreen[str | None]):
         said.update(Content(safe("" if self._options else f"{base} has no model")))
         self.query_one(Input).value = ""
         self._fill("")
+
+
+def _distance(option: ModelOption, typed: str) -> int:
+    """How far an option is from what was typed: it begins its name, is in its name, or is only told of it."""
+    reference = option[0].lower()
+    return 0 if reference.startswith(typed) else 1 if typed in reference else 2

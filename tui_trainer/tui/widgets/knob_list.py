@@ -45,6 +45,10 @@ class KnobList(FieldList):
         """The knobs that were set: the preset's, and what was typed above them."""
         return self._preset | self._typed
 
+    def asked_for(self) -> dict[str, Any]:
+        """What the model and its run ask for, as far as nothing was set above it."""
+        return {name: value for name, (value, source) in self._resolved.items() if source in ("model", "run")}
+
     def use_preset(self, name: str, values: Mapping[str, Any]) -> None:
         """Take a preset's values in place of another's; what was typed is given back."""
         self._preset_name, self._preset = name, dict(values)

@@ -50,9 +50,9 @@ class MeasureTable(CursorList):
             (share(row.repeating), "list--bad" if row.repeating else ""),
             (share(row.exact), "list--strong"),
             (share(row.regex), "list--strong"),
-            (fmt.metric(row.logprob), ""),
-            (fmt.metric(row.distinct_2), ""),
-            (fmt.metric(row.kl), ""),
+            (_short(row.logprob), ""),
+            (_short(row.distinct_2), ""),
+            (_short(row.kl), ""),
         )
         width = self._name_width()
         return ((set_cell_size(name, width), "list--strong"), *((f"{text:>8}", style) for text, style in figures))
@@ -91,3 +91,8 @@ class ScoreTable(CursorList):
 def share(value: float | None) -> str:
     """A share as percent."""
     return "–" if value is None else f"{value:.0%}"
+
+
+def _short(value: float | None) -> str:
+    """A figure in at most seven characters."""
+    return "–" if value is None else f"{value:.3f}" if abs(value) < 100 else fmt.metric(value)
