@@ -439,6 +439,27 @@ async def test_the_run_is_followed_and_left(make_app: MakeApp, world: FakeWorld,
         await wait_until(pilot, lambda: "follows" not in text_of(app, "#model-a"))
 
 
+async def test_a_chosen_model_stays_until_another_screen_sends_one_to_talk_to_its_run(
+    make_app: MakeApp, run: RunLayout
+) -> None:
+    (run.checkpoints / "step-000100").mkdir(parents=True)
+    app = make_app("chat", run)
+    async with app.run_test(size=WIDE) as pilot:
+        await wait_until(pilot, lambda: "identity@100" in text_of(app, "#model-a"))
+        await pilot.press("escape", "o", *"demo:smollm2", "enter")
+        await wait_until(pilot, lambda: "demo:smollm2" in text_of(app, "#model-a"))
+        await pilot.press("3")
+        await wait_until(pilot, lambda: app.current_mode == "train")
+        await pilot.press("4")
+        await wait_until(pilot, lambda: app.current_mode == "chat")
+        assert "demo:smollm2" in text_of(app, "#model-a")
+        await pilot.press("3")
+        await wait_until(pilot, lambda: app.current_mode == "train")
+        await pilot.press("c")
+        await wait_until(pilot, lambda: app.current_mode == "chat")
+        await wait_until(pilot, lambda: "identity@100" in text_of(app, "#model-a"))
+
+
 async def test_the_device_is_chosen_and_the_model_loaded_there(make_app: MakeApp, world: FakeWorld) -> None:
     app = make_app("chat")
     async with app.run_test(size=WIDE) as pilot:

@@ -28,6 +28,7 @@ class Session:
 
     Attributes:
         draft_changed: published when a field of the draft changed or another draft came.
+        talks_to_run: set by a screen that sends the user to the chat to talk to the run in view; the chat clears it.
     """
 
     def __init__(self, app: App[Any], services: Services, draft: Draft | None = None, root: Path | None = None) -> None:
@@ -36,6 +37,7 @@ class Session:
         self.run = RunFeed(app)
         self.dataset = DatasetFeed(app, services.data)
         self.draft_changed: Signal[Draft] = Signal(app, "draft-changed")
+        self.talks_to_run = False
         self._draft = draft
 
     @property

@@ -61,9 +61,11 @@ class ModelsScreen(WorkbenchScreen):
         self.set_interval(_AGE_SECONDS, self._show_ages)
 
     def on_screen_resume(self) -> None:
-        """Come with a run in view: its newest checkpoint is the one to talk to, unless another was chosen."""
-        first = self._first_model()
-        slot = self.models.slot("a")
+        """The newest checkpoint of the run in view is the one to talk to, unless another was chosen here."""
+        if self.session.talks_to_run:
+            self.session.talks_to_run = self._was_chosen = False
+            self._stop_following("a")
+        first, slot = self._first_model(), self.models.slot("a")
         if not self._was_chosen and not slot.run and first and first != slot.reference:
             self.models.choose("a", first)
 

@@ -84,7 +84,8 @@ class PickModel(ModalScreen[str | None]):
         listing.can_focus = False
         references = [reference for reference, _, _ in self._found]
         if self._found:
-            listing.highlighted = references.index(self._current) if self._current in references else 0
+            is_first = bool(typed) or self._current not in references
+            listing.highlighted = 0 if is_first else references.index(self._current)
 
     def action_move(self, step: int) -> None:
         """Move the highlight."""

@@ -160,6 +160,7 @@ class RunsScreen(WorkbenchScreen):
         """Talk to the run's newest checkpoint."""
         if (layout := self._current_layout()) is not None:
             self.session.run.open(layout)
+            self.session.talks_to_run = True
             await self.run_action("app.go('chat')")
 
     async def action_clone(self) -> None:

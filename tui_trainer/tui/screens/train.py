@@ -257,6 +257,7 @@ class TrainScreen(WorkbenchScreen):
 
     def action_chat(self) -> None:
         """Talk to the newest checkpoint."""
+        self.session.talks_to_run = True
         self.app.call_later(self.app.run_action, "go('chat')", self.app)
 
     # Keys: steering
