@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,12 +71,13 @@ def _application(name: str) -> typer.Typer:
 
 
 def _add(application: typer.Typer, name: str, summary: str) -> None:
-    module = import_module(f"tui_trainer.cli.{name}")
+    own_name = f"{name}_" if iskeyword(name) else name
+    module = import_module(f"tui_trainer.cli.{own_name}")
     group = getattr(module, "app", None)
     if isinstance(group, typer.Typer):
         application.add_typer(group, name=name, help=summary)
     else:
-        function: Callable[..., Any] = getattr(module, name)
+        function: Callable[..., Any] = getattr(module, own_name)
         application.command(name)(function)
 
 

@@ -9,11 +9,13 @@ COMMANDS: dict[str, str] = {
     "train": "Train as a configuration or a preset says.",
     "runs": "List, watch, steer, compare and remove runs.",
     "chat": "Talk to a model, a checkpoint or an adapter.",
+    "import": "Turn another tool's configuration into one of ours.",
     "export": "Write a checkpoint as a folder that any tool can load.",
     "presets": "List, show and copy the shipped configurations.",
     "doctor": "Show what this machine has and what it lacks.",
 }
-"""The commands with their one-line help, in the order of `--help`; each lives in the module of its name."""
+"""The commands with their one-line help, in the order of `--help`; each lives in the module of its name
+(with an underscore behind it where Python has the name for itself)."""
 
 WORKBENCH = "workbench"
 PROGRAM = "tui-trainer"

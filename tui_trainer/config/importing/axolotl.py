@@ -1,0 +1,419 @@
+"""axolotl: the names of its YAML, its dataset types, and what it does when a key is missing.
+
+Names and defaults are those of `axolotl.utils.schemas` and `axolotl.core.builders` (July 2026).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tui_trainer.config.importing.axolotl_data import carry_data
+from tui_trainer.config.importing.carrying import Carrier, Tool, listed, module_names, warm_up
+
+_STAGES = {"dpo": "dpo", "kto": "kto", "orpo": "orpo", "grpo": "grpo"}
+_ATTENTION = {
+    "flash_attention": "flash_attention_2",
+    "sdp_attention": "sdpa",
+    "eager_attention": "eager",
+    "flex_attention": "flex_attention",
+}
+_LORA = {
+    "lora_r": "lora.r",
+    "lora_alpha": "lora.alpha",
+    "lora_dropout": "lora.dropout",
+    "lora_modules_to_save": "lora.modules_to_save",
+    "peft_use_dora": "lora.use_dora",
+    "peft_use_rslora": "lora.use_rslora",
+    "peft_init_lora_weights": "lora.init_lora_weights",
+}
+_LORA_MORE = ("lora_target_modules", "lora_target_linear", "lora_fan_in_fan_out", "lora_on_cpu")
+_OPTIMISERS = {"ao_adamw_8bit": "adamw_torch_8bit", "ao_adamw_4bit": "adamw_torch_4bit"}
+_LIGER = ("rope", "rms_norm", "swiglu", "cross_entropy", "fused_linear_cross_entropy")
+_NO_METHOD = "this method is not supported"
+
+
+def _convert(carrier: Carrier) -> None:
+    carrier.name(carrier.take("wandb_name"), carrier.take("output_dir"))
+    carrier.skip("output_dir")
+    _model(carrier)
+    _adapter(carrier)
+    stage = _stage(carrier)
+    carry_data(carrier, stage)
+    _batches(carrier)
+    _schedule(carrier)
+    _precision(carrier)
+    _moments(carrier)
+    _kernels(carrier)
+    _spreading(carrier)
+    _trackers(carrier)
+
+
+def _stage(carrier: Carrier) -> str:
+    method = carrier.take("rl")
+    if method in _STAGES:
+        stage = _STAGES[method]
+    elif carrier.take("reward_model"):
+        stage = "reward"
+    else:
+        carrier.leave("rl", f"is not trained here; methods are {', '.join(_STAGES)}")
+        is_text = carrier.has("pretraining_dataset") or _is_all_completion(carrier.document.tree.get("datasets"))
+        stage = "pretrain" if is_text else "sft"
+    carrier.values["stage"] = stage
+    return stage
+
+
+def _is_all_completion(datasets: Any) -> bool:
+    entries = [entry for entry in datasets if isinstance(entry, Mapping)] if isinstance(datasets, list) else []
+    return bool(entries) and all(entry.get("type") == "completion" for entry in entries)
+
+
+def _model(carrier: Carrier) -> None:
+    for key, ours in _ATTENTION.items():
+        if carrier.take(key):
+            carrier.put("model.attn_implementation", ours, key)
+    if carrier.take("load_in_4bit"):
+        carrier.put("model.quantization", "nf4", "load_in_4bit")
+    elif carrier.take("load_in_8bit"):
+        carrier.put("model.quantization", "int8", "load_in_8bit")
+    carrier.take("load_in_8bit")
+    tokens = carrier.take("special_tokens")
+    if isinstance(tokens, Mapping):
+        carrier.put("data.pad_token", tokens.get("pad_token"), "special_tokens")
+        if others := sorted(str(name) for name, token in tokens.items() if token and name != "pad_token"):
+            carrier.change("special_tokens", f"the tokenizer's own are used for {', '.join(others)}")
+
+
+def _adapter(carrier: Carrier) -> None:
+    kind = carrier.take("adapter")
+    if not kind:
+        carrier.skip(*_LORA, *_LORA_MORE)
+        return
+    if kind not in ("lora", "qlora"):
+        carrier.leave("adapter", f"{kind!r} is not trained here, LoRA is")
+    carrier.values["lora.r"] = 8
+    carrier.num_carried += 1
+    carrier.rename(_LORA)
+    targets, is_linear = carrier.take("lora_target_modules"), carrier.take("lora_target_linear")
+    if is_linear:
+        carrier.put("lora.target_modules", "all-linear", "lora_target_linear")
+    else:
+        carrier.put("lora.target_modules", module_names(targets), "lora_target_modules")
+    carrier.skip("lora_fan_in_fan_out", "lora_on_cpu")
+
+
+def _batches(carrier: Carrier) -> None:
+    micro, whole = carrier.take("micro_batch_size"), carrier.take("batch_size")
+    carrier.put("training.per_device_train_batch_size", micro, "micro_batch_size")
+    accumulation = carrier.take("gradient_accumulation_steps")
+    if accumulation is None and isinstance(whole, int) and isinstance(micro, int):
+        carrier.put("training.gradient_accumulation_steps", max(whole // micro, 1), "batch_size")
+    else:
+        carrier.put("training.gradient_accumulation_steps", accumulation, "gradient_accumulation_steps")
+        carrier.leave("batch_size", "gradient_accumulation_steps is set too, and wins")
+    carrier.default("training.per_device_train_batch_size", 1)
+    carrier.put("training.per_device_eval_batch_size", carrier.take("eval_batch_size"), "eval_batch_size")
+    carrier.default(
+        "training.per_device_eval_batch_size",
+        carrier.values["training.per_device_train_batch_size"],
+        "as the training batch when nothing is said",
+    )
+
+
+def _schedule(carrier: Carrier) -> None:
+    if carrier.document.tree.get("warmup_steps") is None and carrier.document.tree.get("warmup_ratio") is None:
+        carrier.default("training.warmup_steps", 0.03, "the same share there, but at most 100 steps")
+    warm_up(carrier)
+    name = carrier.take("optimizer")
+    carrier.put("training.optim", _OPTIMISERS.get(name, name), "optimizer")
+    shape, least = carrier.take("lr_scheduler"), carrier.take("cosine_min_lr_ratio")
+    if least and shape in (None, "cosine"):
+        carrier.put("training.lr_scheduler_kwargs", {"min_lr_rate": least}, "cosine_min_lr_ratio")
+        shape = "cosine_with_min_lr"
+        carrier.values["training.lr_scheduler_type"] = shape
+    elif shape is not None:
+        carrier.put("training.lr_scheduler_type", shape, "lr_scheduler")
+        carrier.leave("cosine_min_lr_ratio", "goes with the cosine schedule only")
+    carrier.default("training.lr_scheduler_type", "cosine")
+
+
+def _precision(carrier: Carrier) -> None:
+    """bfloat16 there is the type of the weights too; `auto` is bfloat16 where the GPU has it."""
+    half, short = carrier.document.tree.get("bf16", "auto"), carrier.take("bfloat16")
+    carrier.take("bf16")
+    if carrier.take("fp16") and half in ("auto", None, False):
+        carrier.put("training.fp16", True, "fp16")
+        carrier.default("model.dtype", "float16", "the type of the weights too")
+    elif half in ("auto", True, "full", "true") or short:
+        if half != "full":
+            carrier.values["training.bf16"] = True
+        carrier.values["model.dtype"] = "bfloat16"
+        carrier.num_carried += half is not None
+        carrier.change("bf16", "the weights themselves are in bfloat16 there, so model.dtype says so")
+    gradients = carrier.take("gradient_checkpointing")
+    if isinstance(gradients, str) and gradients.startswith("offload"):
+        carrier.put("training.activation_checkpointing", True, "gradient_checkpointing")
+        carrier.change("gradient_checkpointing", "activations are computed again, not moved to main memory")
+    else:
+        is_on = bool(gradients) if isinstance(gradients, str) else gradients
+        carrier.put("training.activation_checkpointing", is_on, "gradient_checkpointing")
+
+
+def _moments(carrier: Carrier) -> None:
+    """Evaluations and checkpoints; so many an epoch become a share of the run."""
+    epochs = carrier.document.tree.get("num_epochs") or 1
+    has_rows = carrier.has("val_set_size") or carrier.has("test_datasets")
+    for what, plural in (("eval", "evals_per_epoch"), ("save", "saves_per_epoch")):
+        if what == "eval" and not has_rows:
+            carrier.skip("eval_steps", "evals_per_epoch", "eval_strategy")
+            continue
+        each, steps, strategy = (carrier.take(key) for key in (plural, f"{what}_steps", f"{what}_strategy"))
+        if each:
+            is_once = each == 1
+            carrier.put(f"training.{what}_strategy", "epoch" if is_once else "steps", plural)
+            if not is_once:
+                carrier.put(f"training.{what}_steps", 1 / (float(each) * float(epochs)), plural)
+        elif steps:
+            carrier.put(f"training.{what}_strategy", strategy or "steps", f"{what}_steps")
+            carrier.put(f"training.{what}_steps", steps, f"{what}_steps")
+        elif strategy is not None:
+            carrier.put(f"training.{what}_strategy", strategy, f"{what}_strategy")
+        else:
+            carrier.default(f"training.{what}_strategy", "epoch")
+    carrier.default("training.save_total_limit", 4)
+
+
+def _kernels(carrier: Carrier) -> None:
+    plugins = [str(plugin) for plugin in listed(carrier.take("plugins"))]
+    liger = [plugin for plugin in plugins if "liger" in plugin.lower()]
+    if liger:
+        carrier.put("training.use_liger_kernel", True, "plugins")
+    for name in _LIGER:
+        carrier.skip(f"liger_{name}")
+    carrier.skip("liger_glu_activation", "liger_layer_norm")
+    if others := [plugin for plugin in plugins if plugin not in liger]:
+        carrier.change("plugins", f"no plugin is loaded: {', '.join(others)}")
+
+
+def _spreading(carrier: Carrier) -> None:
+    """FSDP and DeepSpeed; keys of `fsdp_config` lose their prefix, as `transformers` wants them."""
+    options, config = carrier.take("fsdp"), carrier.take("fsdp_config")
+    version = carrier.take("fsdp_version")
+    if not options and not config:
+        return
+    carrier.put("training.fsdp", " ".join(map(str, options)) if isinstance(options, list) and options else True, "fsdp")
+    plain = {str(key).removeprefix("fsdp_"): value for key, value in (config or {}).items() if value is not None}
+    if version:
+        plain.setdefault("version", version)
+    if plain:
+        carrier.put("training.fsdp_config", plain, "fsdp_config")
+
+
+def _trackers(carrier: Carrier) -> None:
+    trackers = [
+        name
+        for name, keys in (
+            ("wandb", ("use_wandb", "wandb_project")),
+            ("mlflow", ("use_mlflow", "mlflow_experiment_name")),
+            ("comet_ml", ("use_comet", "comet_project_name")),
+            ("tensorboard", ("use_tensorboard",)),
+            ("trackio", ("use_trackio", "trackio_project_name")),
+        )
+        if any(carrier.take(key) for key in keys)
+    ]
+    if trackers:
+        carrier.values["training.report_to"] = trackers
+        carrier.num_carried += 1
+    for key in ("wandb_project", "trackio_project_name"):
+        carrier.put("training.project", carrier.take(key), key)
+    if carrier.has("hub_model_id"):
+        carrier.put("training.push_to_hub", True, "hub_model_id")
+        carrier.put("training.hub_model_id", carrier.take("hub_model_id"), "hub_model_id")
+    deepspeed = carrier.take("deepspeed")
+    carrier.put("training.deepspeed", deepspeed, "deepspeed")
+    if isinstance(deepspeed, str) and not Path(deepspeed).is_file():
+        carrier.change("deepspeed", "there is no such file here; axolotl brings its own along, copy the one you use")
+
+
+TOOL = Tool(
+    name="axolotl",
+    title="axolotl",
+    signs=frozenset(
+        {
+            "base_model",
+            "adapter",
+            "datasets",
+            "sequence_len",
+            "sample_packing",
+            "micro_batch_size",
+            "num_epochs",
+            "val_set_size",
+            "dataset_prepared_path",
+            "lora_target_linear",
+            "pad_to_sequence_len",
+            "evals_per_epoch",
+            "saves_per_epoch",
+            "pretraining_dataset",
+            "optimizer",
+            "lr_scheduler",
+            "flash_attention",
+        }
+    ),
+    keys={
+        "base_model": "model.name_or_path",
+        "revision_of_model": "model.revision",
+        "tokenizer_config": "model.tokenizer_name_or_path",
+        "attn_implementation": "model.attn_implementation",
+        "learning_rate": "training.learning_rate",
+        "num_epochs": "training.num_train_epochs",
+        "max_steps": "training.max_steps",
+        "weight_decay": "training.weight_decay",
+        "max_grad_norm": "training.max_grad_norm",
+        "adam_beta1": "training.adam_beta1",
+        "adam_beta2": "training.adam_beta2",
+        "adam_epsilon": "training.adam_epsilon",
+        "lr_scheduler_kwargs": "training.lr_scheduler_kwargs",
+        "neftune_noise_alpha": "training.neftune_noise_alpha",
+        "noisy_embedding_alpha": "training.neftune_noise_alpha",
+        "group_by_length": "training.group_by_length",
+        "gradient_checkpointing_kwargs": "training.activation_checkpointing_kwargs",
+        "auto_find_batch_size": "training.auto_find_batch_size",
+        "logging_steps": "training.logging_steps",
+        "save_total_limit": "training.save_total_limit",
+        "save_only_model": "training.save_only_model",
+        "load_best_model_at_end": "training.load_best_model_at_end",
+        "metric_for_best_model": "training.metric_for_best_model",
+        "greater_is_better": "training.greater_is_better",
+        "hub_strategy": "training.hub_strategy",
+        "hub_revision": "training.hub_revision",
+        "torch_compile": "training.torch_compile",
+        "torch_compile_backend": "training.torch_compile_backend",
+        "torch_compile_mode": "training.torch_compile_mode",
+        "tf32": "training.tf32",
+        "optim_args": "training.optim_args",
+        "optim_target_modules": "training.optim_target_modules",
+        "seed": "training.seed",
+        "ddp_timeout": "training.ddp_timeout",
+        "ddp_bucket_cap_mb": "training.ddp_bucket_cap_mb",
+        "ddp_broadcast_buffers": "training.ddp_broadcast_buffers",
+        "ddp_find_unused_parameters": "training.ddp_find_unused_parameters",
+        "dataloader_num_workers": "training.dataloader_num_workers",
+        "dataloader_pin_memory": "training.dataloader_pin_memory",
+        "dataloader_prefetch_factor": "training.dataloader_prefetch_factor",
+        "dataloader_drop_last": "training.dataloader_drop_last",
+        "accelerator_config": "training.accelerator_config",
+        "torch_empty_cache_steps": "training.torch_empty_cache_steps",
+        "trackio_space_id": "training.trackio_space_id",
+    },
+    left_out={
+        "trust_remote_code": "it runs a stranger's code; if you trust it, set model.trust_remote_code yourself",
+        "lora_model_dir": "to go on with an adapter set model.name_or_path to its folder",
+        "resume_from_checkpoint": "use `tui-trainer train --resume RUN`",
+        "auto_resume_from_checkpoints": "use `tui-trainer runs resume RUN`",
+        "early_stopping_patience": "runs do not stop by themselves when an evaluation gets worse",
+        "tokens": "no tokens are added to a tokenizer; name one that has them: model.tokenizer_name_or_path",
+        "added_tokens_overrides": "a tokenizer is used as it is",
+        "eot_tokens": "the end of a turn is known from the chat template",
+        "xformers_attention": "PyTorch's own attention is used",
+        "s2_attention": _NO_METHOD,
+        "sage_attention": "PyTorch's own attention is used",
+        "unfrozen_parameters": "all weights are trained, or an adapter",
+        "relora": _NO_METHOD,
+        "lisa_n_layers": _NO_METHOD,
+        "loraplus_lr_ratio": "LoRA+ is not supported",
+        "loraplus_lr_embedding": "LoRA+ is not supported",
+        "lora_rank_pattern": "one rank holds for all layers",
+        "lora_alpha_pattern": "one alpha holds for all layers",
+        "peft_layers_to_transform": "name the layers by a regular expression in lora.target_modules",
+        "peft_layers_pattern": "name the layers by a regular expression in lora.target_modules",
+        "loftq_config": "LoftQ is not supported",
+        "gptq": "weights are quantised by bitsandbytes only",
+        "fp8": "computing in 8 bits is not supported",
+        "embedding_lr": "one learning rate holds for all weights",
+        "embedding_lr_scale": "one learning rate holds for all weights",
+        "lr_groups": "one learning rate holds for all weights",
+        "cosine_constant_lr_ratio": "the cosine goes on to the end",
+        "sequence_parallel_degree": "a sequence is not spread over GPUs",
+        "context_parallel_size": "a sequence is not spread over GPUs",
+        "tensor_parallel_size": "layers are not spread over GPUs",
+        "dp_shard_size": "set [launch] and training.fsdp",
+        "use_ray": "set [launch]",
+        "loss_watchdog_threshold": "a loss that is not finite stops the run by itself",
+        "model_config": "the model's own configuration is used",
+        "overrides_of_model_config": "the model's own configuration is used",
+        "lora_mlp_kernel": "these kernels are not used; the results are the same",
+        "lora_qkv_kernel": "these kernels are not used; the results are the same",
+        "lora_o_kernel": "these kernels are not used; the results are the same",
+        "activation_offloading": "set training.activation_checkpointing_kwargs = {offload = true}",
+        "rl_beta": "set it in the preference stage's own settings",
+        "trl": "set it in the preference stage's own settings",
+        "quantize_moe_experts": "weights are quantised by bitsandbytes only",
+        "cut_cross_entropy": "this kernel is not used; the results are the same",
+        "generate_samples": "set sampling.prompts: they are answered at each evaluation",
+        "wandb_entity": "export WANDB_ENTITY",
+        "wandb_mode": "export WANDB_MODE",
+        "wandb_run_id": "a run has an id of its own",
+        "mlflow_tracking_uri": "export MLFLOW_TRACKING_URI",
+    },
+    idle=frozenset(
+        {
+            "model_type",
+            "tokenizer_type",
+            "processor_type",
+            "is_llama_derived_model",
+            "is_mistral_derived_model",
+            "is_falcon_derived_model",
+            "is_qwen_derived_model",
+            "base_model_config",
+            "tokenizer_use_fast",
+            "tokenizer_legacy",
+            "strict",
+            "dataset_prepared_path",
+            "dataset_keep_in_memory",
+            "hf_use_auth_token",
+            "push_dataset_to_hub",
+            "local_rank",
+            "debug",
+            "wandb_watch",
+            "wandb_log_model",
+            "mlflow_experiment_name",
+            "mlflow_run_name",
+            "hf_mlflow_log_artifacts",
+            "comet_project_name",
+            "use_comet",
+            "comet_api_key",
+            "comet_workspace",
+            "trackio_run_name",
+            "save_safetensors",
+            "low_cpu_mem_usage",
+            "eval_table_size",
+            "eval_max_new_tokens",
+            "include_tkps",
+            "include_tokens_per_second",
+            "gc_steps",
+            "flash_attn_cross_entropy",
+            "flash_attn_rms_norm",
+            "flash_attn_fuse_mlp",
+            "resize_token_embeddings_to_32x",
+            "sample_packing_eff_est",
+            "sample_packing_group_size",
+            "sample_packing_bin_size",
+            "sample_packing_sequentially",
+            "eval_sample_packing",
+            "total_num_tokens",
+            "device_map",
+            "world_size",
+            "profiler_steps",
+            "use_tensorboard",
+        }
+    ),
+    defaults={
+        "data.max_length": 512,
+        "training.num_train_epochs": 1.0,
+        "data.truncation": "drop",
+    },
+    convert=_convert,
+    has_training_arguments=False,
+)
+"""Its table of names."""
