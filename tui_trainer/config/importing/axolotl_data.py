@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tui_trainer.config.importing.carrying import ALPACA_SYSTEM, Carrier
+from tui_trainer.config.importing.carrying import (
+    ALPACA_SYSTEM,
+    ONE_EVALUATION,
+    OWN_TEMPLATE,
+    Carrier,
+)
 
 _FILE_TYPES = ("json", "csv", "parquet", "arrow", "text")
 _TEMPLATES = {"chatml": "chatml", "alpaca": "instruction"}
@@ -156,7 +161,7 @@ def _template(carrier: Carrier, entries: list[Any]) -> None:
     elif template in _TEMPLATES:
         carrier.put("data.template", _TEMPLATES[template], "chat_template")
     elif template not in _OWN_TEMPLATES:
-        carrier.leave("chat_template", "the model's own chat template is used; for another one set data.template")
+        carrier.leave("chat_template", OWN_TEMPLATE)
     elif datasets and all(entry.get("type") == "alpaca" for entry in datasets):
         carrier.default("data.template", "instruction", "the prompt that the type alpaca is put into")
         carrier.default("data.system", ALPACA_SYSTEM, "the sentence that the type alpaca begins with")
@@ -184,4 +189,4 @@ def _held_out(carrier: Carrier, stage: str) -> None:
     if len(files) == 1 and Path(files[0]).suffix:
         carrier.put("data.eval_split", files[0], "test_datasets")
     elif entries:
-        carrier.leave("test_datasets", "data.eval_split takes one file, one split of the same data, or a share")
+        carrier.leave("test_datasets", ONE_EVALUATION)

@@ -25,6 +25,14 @@ ALPACA_SYSTEM = (
 )
 """The sentence that the prompts of the Alpaca dataset begin with."""
 
+NO_METHOD = "this method is not supported"
+NO_STRANGERS_CODE = "it runs a stranger's code; if you trust it, set model.trust_remote_code yourself"
+NO_GROWING = "no tokens are added to a tokenizer; name one that has them: model.tokenizer_name_or_path"
+GO_ON_WITH_ADAPTER = "to go on with an adapter set model.name_or_path to its folder"
+ONE_EVALUATION = "data.eval_split takes one file, one split of the same data, or a share"
+OWN_TEMPLATE = "the model's own chat template is used; for another one set data.template to a name or a .jinja file"
+"""Reasons that several tools share."""
+
 _MAX_SHOWN = 60
 _ALL_LINEAR = ("all", "all-linear")
 

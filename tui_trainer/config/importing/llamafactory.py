@@ -10,13 +10,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tui_trainer.config.importing.carrying import ALPACA_SYSTEM, Carrier, Tool, listed, module_names, warm_up
+from tui_trainer.config.importing.carrying import (
+    ALPACA_SYSTEM,
+    GO_ON_WITH_ADAPTER,
+    NO_GROWING,
+    NO_METHOD,
+    NO_STRANGERS_CODE,
+    ONE_EVALUATION,
+    OWN_TEMPLATE,
+    Carrier,
+    Tool,
+    listed,
+    module_names,
+    warm_up,
+)
 from tui_trainer.errors import ConfigurationError, Problem
 
 _STAGES = {"pt": "pretrain", "sft": "sft", "rm": "reward", "dpo": "dpo", "kto": "kto"}
 _ATTENTION = {"auto": "auto", "disabled": "eager", "sdpa": "sdpa", "fa2": "flash_attention_2"}
 _SAME_TEMPLATES = {"chatml": "chatml", "alpaca": "instruction"}
-_NO_METHOD = "this method is not supported"
 _INFO = "dataset_info.json"
 _LEVELS_UP = 3
 """How many folders above the file `dataset_dir` is looked for, as examples lie two below it."""
@@ -140,7 +152,7 @@ def _template(carrier: Carrier) -> None:
     else:
         carrier.leave(
             "template",
-            "the model's own chat template is used; for another one set data.template to a name or .jinja file",
+            OWN_TEMPLATE,
         )
 
 
@@ -166,7 +178,7 @@ def _evaluation(carrier: Carrier, folder: Path | None, stage: str) -> None:
     if source and Path(source["path"]).suffix:
         carrier.put("data.eval_split", source["path"], "eval_dataset")
     elif names:
-        carrier.leave("eval_dataset", "data.eval_split takes one file, one split of the same data, or a share")
+        carrier.leave("eval_dataset", ONE_EVALUATION)
 
 
 def _dataset_folder(carrier: Carrier) -> Path | None:
@@ -299,8 +311,8 @@ TOOL = Tool(
         "disable_shuffling": "data.shuffle",
     },
     left_out={
-        "trust_remote_code": "it runs a stranger's code; if you trust it, set model.trust_remote_code yourself",
-        "adapter_name_or_path": "to go on with an adapter set model.name_or_path to its folder",
+        "trust_remote_code": NO_STRANGERS_CODE,
+        "adapter_name_or_path": GO_ON_WITH_ADAPTER,
         "mix_strategy": "rows are concatenated; weight of [[data.sources]] says how often each is used",
         "interleave_probs": "weight of [[data.sources]] says how often the rows of each are used",
         "early_stopping_steps": "runs do not stop by themselves when an evaluation gets worse",
@@ -310,27 +322,27 @@ TOOL = Tool(
         "rope_scaling": "the model's own positions are used",
         "use_unsloth": "unsloth is not used",
         "resize_vocab": "the embedding grows by itself where the tokenizer has more tokens",
-        "add_tokens": "no tokens are added to a tokenizer; name one that has them: model.tokenizer_name_or_path",
-        "add_special_tokens": "no tokens are added to a tokenizer; name one that has them",
+        "add_tokens": NO_GROWING,
+        "add_special_tokens": NO_GROWING,
         "train_from_scratch": "set model.from_scratch to the sizes of the new model",
         "upcast_layernorm": "weights are kept in the type that model.dtype says",
         "use_galore": 'set training.optim = "galore_adamw" and its targets yourself',
         "use_apollo": 'set training.optim = "apollo_adamw" and its targets yourself',
-        "use_badam": _NO_METHOD,
-        "use_adam_mini": _NO_METHOD,
-        "use_muon": _NO_METHOD,
-        "use_llama_pro": _NO_METHOD,
-        "use_dft_loss": _NO_METHOD,
-        "use_eaft_loss": _NO_METHOD,
-        "shift_attn": _NO_METHOD,
-        "mixture_of_depths": _NO_METHOD,
+        "use_badam": NO_METHOD,
+        "use_adam_mini": NO_METHOD,
+        "use_muon": NO_METHOD,
+        "use_llama_pro": NO_METHOD,
+        "use_dft_loss": NO_METHOD,
+        "use_eaft_loss": NO_METHOD,
+        "shift_attn": NO_METHOD,
+        "mixture_of_depths": NO_METHOD,
         "fp8": "computing in 8 bits is not supported",
         "use_swanlab": "name trackers in training.report_to",
         "pref_beta": "set it in the preference stage's own settings",
         "pref_ftx": "set it in the preference stage's own settings",
         "simpo_gamma": "SimPO is not supported",
         "ref_model": "the model before training is the reference",
-        "reward_model": _NO_METHOD,
+        "reward_model": NO_METHOD,
     },
     idle=frozenset(
         {

@@ -10,7 +10,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tui_trainer.config.importing.carrying import Carrier, Tool, listed, module_names, warm_up
+from tui_trainer.config.importing.carrying import (
+    GO_ON_WITH_ADAPTER,
+    NO_GROWING,
+    ONE_EVALUATION,
+    OWN_TEMPLATE,
+    Carrier,
+    Tool,
+    listed,
+    module_names,
+    warm_up,
+)
 from tui_trainer.errors import ConfigurationError, Problem
 
 _PREFERENCE = {"dpo": "dpo", "kto": "kto", "orpo": "orpo", "grpo": "grpo", "rm": "reward"}
@@ -137,7 +147,7 @@ def _data(carrier: Carrier) -> None:
     if template == "chatml":
         carrier.put("data.template", "chatml", "template")
     elif template not in (None, "dummy"):
-        carrier.leave("template", "the model's own chat template is used; for another one set data.template")
+        carrier.leave("template", OWN_TEMPLATE)
     if carrier.take("use_chat_template") is False:
         carrier.put("data.template", "none", "use_chat_template")
     thinking = carrier.take("enable_thinking")
@@ -168,7 +178,7 @@ def _evaluation(carrier: Carrier) -> None:
     if len(files) == 1 and "#" not in str(files[0]):
         carrier.put("data.eval_split", str(files[0]), "val_dataset")
     elif files:
-        carrier.leave("val_dataset", "data.eval_split takes one file, one split of the same data, or a share")
+        carrier.leave("val_dataset", ONE_EVALUATION)
     elif share:
         carrier.put("data.eval_split", share, "split_dataset_ratio")
     if "data.eval_split" not in carrier.values:
@@ -240,7 +250,7 @@ TOOL = Tool(
         "max_new_tokens": "sampling.max_tokens",
     },
     left_out={
-        "adapters": "to go on with an adapter set model.name_or_path to its folder",
+        "adapters": GO_ON_WITH_ADAPTER,
         "resume_only_model": "set model.name_or_path to the checkpoint",
         "columns": "name the columns by their roles: data.columns",
         "custom_dataset_info": "name the files themselves: data.path",
@@ -256,7 +266,7 @@ TOOL = Tool(
         "lora_dtype": "the adapter's weights are float32",
         "target_parameters": "only whole layers get an adapter",
         "rope_scaling": "the model's own positions are used",
-        "new_special_tokens": "no tokens are added to a tokenizer; name one that has them",
+        "new_special_tokens": NO_GROWING,
         "sequence_parallel_size": "a sequence is not spread over GPUs",
         "zero_hpz_partition_size": "set it in the DeepSpeed file",
         "deepspeed_autotp_size": "layers are not spread over GPUs",

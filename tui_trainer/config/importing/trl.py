@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tui_trainer.config.importing.carrying import Carrier, Tool, module_names, warm_up
+from tui_trainer.config.importing.carrying import (
+    NO_STRANGERS_CODE,
+    Carrier,
+    Tool,
+    module_names,
+    warm_up,
+)
 from tui_trainer.redact import is_secret_name
 
 _LORA = {
@@ -187,7 +193,7 @@ TOOL = Tool(
         "mixed_precision": "launch.mixed_precision",
     },
     left_out={
-        "trust_remote_code": "it runs a stranger's code; if you trust it, set model.trust_remote_code yourself",
+        "trust_remote_code": NO_STRANGERS_CODE,
         "eos_token": "the end of a turn is known from the chat template",
         "padding_free": "data.packing does without padding",
         "eval_packing": "evaluation rows are packed as training rows are",
