@@ -24,7 +24,7 @@ from tui_trainer.runs.status import State, rank_processes, read_status
 from tui_trainer.runs.store import create
 
 HERE = Path(__file__).parent
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def eventually(condition: Callable[[], object], what: str = "") -> None:
