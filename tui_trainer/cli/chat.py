@@ -18,44 +18,58 @@ if TYPE_CHECKING:
     from tui_trainer.tui.chat.asking import Manner
 
 
+_Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Hub id, folder, .gguf file, RUN, RUN@STEP, RUN@best, demo:smollm2, or http://host:port/v1#model.",
+    ),
+]
+_Adapter = Annotated[
+    str | None, typer.Option(metavar="A", help="Put this adapter on the model: folder, hub id or run.")
+]
+_Against = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="A second model, asked the same with the same knobs and seed.")
+]
+_System = Annotated[str | None, typer.Option(metavar="S", help="System message.")]
+_Prompt = Annotated[list[str] | None, typer.Option(metavar="P", help="Ask this and end; may be given several times.")]
+_Prompts = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help='Ask each line of a file, or each {"prompt"} or {"messages"} of a .jsonl.'),
+]
+_Checkpoints = Annotated[
+    str | None,
+    typer.Option(metavar="C", help="Ask them at checkpoints of the run: all, best, latest, or steps as 100,200."),
+]
+_Score = Annotated[
+    bool, typer.Option("--score", help="Perplexity of the prompts' replies, and KL against the second model.")
+]
+_Prefill = Annotated[str | None, typer.Option(metavar="T", help="What every reply begins with.")]
+_Preset = Annotated[str | None, typer.Option(metavar="NAME", help="Knobs kept under a name.")]
+_Template = Annotated[
+    bool, typer.Option("--template/--no-template", help="Without the template the model goes on with the text.")
+]
+_Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda or cuda:1.")]
+_Dtype = Annotated[str, typer.Option(metavar="D", help="auto, float32, bfloat16, float16 or int8.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a prompt on stdout.")]
+
+
 @with_knob_options
 def chat(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="Hub id, folder, .gguf file, RUN, RUN@STEP, RUN@best, demo:smollm2, or http://host:port/v1#model.",
-        ),
-    ],
-    adapter: Annotated[
-        str | None, typer.Option(metavar="A", help="Put this adapter on the model: folder, hub id or run.")
-    ] = None,
-    against: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="A second model, asked the same with the same knobs and seed.")
-    ] = None,
-    system: Annotated[str | None, typer.Option(metavar="S", help="System message.")] = None,
-    prompt: Annotated[
-        list[str] | None, typer.Option(metavar="P", help="Ask this and end; may be given several times.")
-    ] = None,
-    prompts: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help='Ask each line of a file, or each {"prompt"} or {"messages"} of a .jsonl.'),
-    ] = None,
-    checkpoints: Annotated[
-        str | None,
-        typer.Option(metavar="C", help="Ask them at checkpoints of the run: all, best, latest, or steps as 100,200."),
-    ] = None,
-    score: Annotated[
-        bool, typer.Option("--score", help="Perplexity of the prompts' replies, and KL against the second model.")
-    ] = False,
-    prefill: Annotated[str | None, typer.Option(metavar="T", help="What every reply begins with.")] = None,
-    preset: Annotated[str | None, typer.Option(metavar="NAME", help="Knobs kept under a name.")] = None,
-    template: Annotated[
-        bool, typer.Option("--template/--no-template", help="Without the template the model goes on with the text.")
-    ] = True,
-    device: Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda or cuda:1.")] = "auto",
-    dtype: Annotated[str, typer.Option(metavar="D", help="auto, float32, bfloat16, float16 or int8.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a prompt on stdout.")] = False,
+    model: _Model,
+    adapter: _Adapter = None,
+    against: _Against = None,
+    system: _System = None,
+    prompt: _Prompt = None,
+    prompts: _Prompts = None,
+    checkpoints: _Checkpoints = None,
+    score: _Score = False,
+    prefill: _Prefill = None,
+    preset: _Preset = None,
+    template: _Template = True,
+    device: _Device = "auto",
+    dtype: _Dtype = "auto",
+    as_json: _AsJson = False,
     *,
     knobs: Mapping[str, Any],
 ) -> int:
