@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tui_trainer.engine.chat.prompt_file import read_prompts
 from tui_trainer.engine.data.formats.detect import resolve_format
 from tui_trainer.engine.data.formats.normalise import Chat, Pair, meaning_of
 from tui_trainer.errors import RefusedError, UsageError
@@ -15,7 +16,7 @@ from tui_trainer.tui.chat.reply import Reply
 from tui_trainer.tui.chat.saving import FORMATS, save
 from tui_trainer.tui.chat.tree import Conversation, messages_to
 
-ROW_FORMATS = [name for name, form in FORMATS.items() if form.is_rows]
+ROW_FORMATS = [name for name, form in FORMATS.items() if form.is_rows and name != "prompts"]
 
 
 def conversation_of(*texts: str) -> Conversation:
@@ -45,6 +46,15 @@ def test_rows_are_read_back_as_the_same_conversation(
     save(conversation, system, form, path, append=True)
     expected = messages_to(conversation.tip, system)
     assert read_back(path) == [expected, expected]
+
+
+def test_the_questions_become_a_set_of_prompts(tmp_path: Path) -> None:
+    path = tmp_path / "set.jsonl"
+    save(conversation_of("hi", "ho", "and?", "more"), "Be short.", "prompts", path)
+    (item,) = read_prompts(path)
+    roles = [message["role"] for message in item.messages()]
+    assert roles == ["system", "user", "assistant", "user"]
+    assert item.name == "and?"
 
 
 def test_a_file_of_other_columns_is_not_added_to(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A conversation as a file: a transcript to read or to go on with, or a row to train on in one of our formats."""
+"""A conversation as a file: a transcript, a row to train on in one of our formats, a row of a set of prompts."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ FORMATS: Mapping[str, SaveFormat] = {
         SaveFormat("sharegpt", "a row to train on: conversations with from and value", ".jsonl", is_rows=True),
         SaveFormat("alpaca", "a row to train on: instruction, input, output, history", ".jsonl", is_rows=True),
         SaveFormat("prompt_completion", "a row to train on: prompt and completion", ".jsonl", is_rows=True),
+        SaveFormat("prompts", "the last question and what was before it, for a set of prompts", ".jsonl", is_rows=True),
     )
 }
 
@@ -185,9 +186,15 @@ def _prompt_completion_row(messages: Messages) -> dict[str, Any]:
     return {"prompt": [dict(message) for message in messages[:-1]], "completion": [dict(messages[-1])]}
 
 
+def _prompt_row(messages: Messages) -> dict[str, Any]:
+    """The question that was answered last, with the conversation before it; its answer is left to others."""
+    return {"messages": [dict(message) for message in messages[:-1]]}
+
+
 _ROWS: Mapping[str, Callable[[Messages], dict[str, Any]]] = {
     "messages": _messages_row,
     "sharegpt": _sharegpt_row,
     "alpaca": _alpaca_row,
     "prompt_completion": _prompt_completion_row,
+    "prompts": _prompt_row,
 }
