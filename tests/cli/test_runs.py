@@ -253,6 +253,21 @@ def test_waiting_for_an_acknowledgement(call: Call, store: Path) -> None:
     assert "max_steps cannot be changed" in printed.err
 
 
+def test_the_answer_in_words_and_the_options_of_a_command(call: Call, store: Path) -> None:
+    layout = live(store)
+    answer = {"old": {"max_steps": 10}, "new": {"max_steps": 30, "schedule": "keep"}, "latency_seconds": 0.25}
+    trainer = acknowledge(layout, **answer)
+    printed = call("runs", "set", "going", "max_steps=30", "--schedule", "keep", "--wait")
+    trainer.join()
+    assert "set: done at step 7 after 0.2 s: max_steps 10 → 30, schedule keep" in printed.err
+    assert call("runs", "set", "going", "max_steps=30", "--schedule", "keep").code == 0
+    assert call("runs", "pause", "going", "--offload").code == 0
+    assert [command.arguments for command in control.pending(layout)] == [
+        {"max_steps": 30, "schedule": "keep"},
+        {"offload": True},
+    ]
+
+
 @pytest.mark.parametrize("words", [["set", "alpha", "a=1"], ["save", "alpha"], ["pause", "alpha", "--wait"]])
 def test_a_run_that_is_over_takes_no_commands(call: Call, store: Path, words: list[str]) -> None:
     layout = finished(store)

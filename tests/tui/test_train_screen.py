@@ -12,7 +12,8 @@ from tui_trainer.runs.events import Alert, StepMetrics
 from tui_trainer.runs.journal import JournalWriter
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.tui.app import WorkbenchApp
-from tui_trainer.tui.screens.train import parse_rate
+from tui_trainer.tui.live_fields import parse_rate
+from tui_trainer.tui.screens.live_settings import LiveSettings
 from tui_trainer.tui.widgets.chart import Chart
 from tui_trainer.tui.widgets.event_list import EventList
 from tui_trainer.tui.widgets.log_pane import LogPane, clean_line
@@ -56,16 +57,47 @@ async def test_keys_put_commands_into_the_mailbox(make_app: MakeApp, run: RunLay
         assert [sent.name for sent in pending(run)] == [command]
 
 
-async def test_a_new_learning_rate_is_asked_for_and_sent(make_app: MakeApp, run: RunLayout) -> None:
+async def test_a_new_learning_rate_is_typed_judged_and_sent(make_app: MakeApp, run: RunLayout) -> None:
     app = make_app("train", run)
-    async with app.run_test(size=(120, 36)) as pilot:
+    async with app.run_test(size=(80, 24)) as pilot:
         await wait_until(pilot, lambda: "1\u202f204" in _numbers(app))
         await pilot.press("l", *"abc", "enter")
         await pilot.pause()
-        assert pending(run) == []
+        assert isinstance(app.screen, LiveSettings)
+        assert "a number" in str(app.screen.query_one("#live-error", Static).render())
         await pilot.press("ctrl+a", "ctrl+k", *"1e-5", "enter")
         await pilot.pause()
+        assert "instead of" in str(app.screen.query_one("#live-help", Static).render())
+        assert len(app.screen.query_one(Chart).plot.curves) == 2
+        await pilot.press("s")
+        await pilot.pause()
         assert [sent.arguments for sent in pending(run)] == [{"learning_rate": 1e-5}]
+
+
+async def test_several_fields_are_changed_with_one_command(make_app: MakeApp, run: RunLayout) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: "1\u202f204" in _numbers(app))
+        await pilot.press("h", "enter", "ctrl+a", "ctrl+k", *"8000", "enter")
+        await pilot.press("j", "j", "enter")
+        await pilot.press("end", "enter", "ctrl+a", "ctrl+k", *"100", "enter")
+        help_text = str(app.screen.query_one("#live-help", Static).render())
+        assert "ends at step 8\u202f000 instead of 5\u202f000" in help_text
+        assert "nothing is learned after step 5\u202f000" in help_text
+        assert "next saved at step 1\u202f300" in help_text
+        await pilot.press("s")
+        await pilot.pause()
+        assert [sent.arguments for sent in pending(run)] == [{"max_steps": 8000, "schedule": "keep", "save_steps": 100}]
+
+
+async def test_the_form_can_be_left_without_a_change(make_app: MakeApp, run: RunLayout) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "1\u202f204" in _numbers(app))
+        await pilot.press("h", "enter", *"9", "escape", "escape")
+        await pilot.pause()
+        assert not isinstance(app.screen, LiveSettings)
+        assert pending(run) == []
 
 
 async def test_commands_are_not_sent_to_a_run_that_is_over(make_app: MakeApp, finished_run: RunLayout) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -24,11 +25,18 @@ _POLL_SECONDS = 0.1
 
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until the run has done it.")]
 
+
+class Schedule(StrEnum):
+    """What a new end does to the rest of the schedule."""
+
+    STRETCH = "stretch"
+    KEEP = "keep"
+
+
 _HELP = {
     "save": "Save a checkpoint at the next step.",
     "eval": "Evaluate at the next step.",
     "sample": "Answer the fixed prompts at the next step.",
-    "pause": "Pause at the next step; the GPU stays in use.",
     "continue": "Go on after a pause.",
 }
 
@@ -36,9 +44,22 @@ _HELP = {
 def register(app: typer.Typer) -> None:
     """Add the commands to `runs`."""
     app.command("set")(set_fields)
+    app.command("pause")(pause)
     app.command("stop")(stop)
     for name, summary in _HELP.items():
         app.command(name, help=summary)(_simple(name))
+
+
+def pause(
+    run: RunArgument,
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Move model and optimiser to main memory, so that the GPU is free.")
+    ] = False,
+    wait: WaitOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Pause at the next step; without --offload the memory of the GPU stays in use."""
+    _send(find_run(run), "pause", {"offload": True} if offload else {}, wait=wait, as_json=as_json)
 
 
 def _simple(name: str) -> Any:
@@ -53,11 +74,20 @@ def set_fields(
     assignments: Annotated[
         list[str], typer.Argument(metavar="KEY=VALUE…", help="learning_rate=1e-4, learning_rate=x0.5, save_steps=50 …")
     ],
+    schedule: Annotated[
+        Schedule | None,
+        typer.Option(
+            "--schedule",
+            help="With a new max_steps or num_train_epochs: stretch the rest of the schedule to the new end (as it is "
+            "without this option), or keep its pace.",
+        ),
+    ] = None,
     wait: WaitOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Change fields of a run while it goes on: learning_rate, weight_decay, save_steps and others."""
-    _send(find_run(run), "set", dict(map(_assignment, assignments)), wait=wait, as_json=as_json)
+    """Change fields of a run while it goes on: learning_rate, max_steps, save_steps, weight_decay and others."""
+    fields = dict(map(_assignment, assignments)) | ({"schedule": schedule.value} if schedule else {})
+    _send(find_run(run), "set", fields, wait=wait, as_json=as_json)
 
 
 def _assignment(text: str) -> tuple[str, float | str]:
@@ -91,7 +121,16 @@ def _send(layout: RunLayout, name: str, arguments: dict[str, Any], *, wait: bool
     elif answer is None:
         talk().print(f"{name}: sent; the run answers at its next step")
     else:
-        talk().print(safe_line(f"{name}: done at step {answer.step}" + (f", {answer.new}" if answer.new else "")))
+        talk().print(safe_line(_done(answer)))
+
+
+def _done(answer: ControlApplied) -> str:
+    """What a run answered, in words: "set: done at step 120 after 0.2 s: learning_rate 2e-4 → 1e-4"."""
+    after = f" after {answer.latency_seconds:.1f} s" if answer.latency_seconds is not None else ""
+    new = answer.new if isinstance(answer.new, dict) else {}
+    old = answer.old if isinstance(answer.old, dict) else {}
+    changes = (f"{name} {old[name]} → {value}" if name in old else f"{name} {value}" for name, value in new.items())
+    return f"{answer.command}: done at step {answer.step}{after}" + (f": {', '.join(changes)}" if new else "")
 
 
 def _await_answer(layout: RunLayout, answers: Tailer, identifier: str) -> ControlApplied:

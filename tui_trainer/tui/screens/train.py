@@ -11,8 +11,9 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 
+from tui_trainer.errors import WorkbenchError
 from tui_trainer.runs.control import send
-from tui_trainer.runs.events import ControlApplied
+from tui_trainer.runs.events import Alert, ControlApplied
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.series import Series
 from tui_trainer.runs.snapshot import RunView
@@ -20,7 +21,6 @@ from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.screens.base import WorkbenchScreen
 from tui_trainer.tui.widgets.answers import Answers
-from tui_trainer.tui.widgets.ask import AskText
 from tui_trainer.tui.widgets.chart import Chart, Curve, Mark, Plot
 from tui_trainer.tui.widgets.event_list import EventList
 from tui_trainer.tui.widgets.log_pane import LogPane
@@ -51,13 +51,17 @@ class TrainScreen(WorkbenchScreen):
     mode = "train"
     help_text = (
         "Train: the run in view, live. Each plot shows the raw values dim and their running mean bright, evaluations "
-        "as points, and above it marks for checkpoints (◆) and changes by hand (▾). The run goes on when this screen, "
-        "the terminal or the connection is closed; opening tui-trainer again shows it where it is. Commands are "
-        "carried out at the next step and answered under events."
+        "as points, and above it marks for checkpoints (◆), alerts (⚑) and changes by hand (▾). l or h shows what can "
+        "be changed while it runs (learning rate, end, intervals) and what that would do. The run goes on when this "
+        "screen, the terminal or the connection is closed; opening tui-trainer again shows it where it is. Commands "
+        "are carried out at the next step and answered under events."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("x", "stop", "Stop", id="train-stop", tooltip="The stop ladder: save first, end, kill"),
-        Binding("l", "learning_rate", "Rate", id="train-rate", tooltip="Change the learning rate while it runs"),
+        Binding("l", "change('learning_rate')", "Rate", id="train-rate", tooltip="Change the learning rate"),
+        Binding(
+            "h", "change('max_steps')", "Change", id="train-change", tooltip="Change the end, intervals, decay and more"
+        ),
         Binding("s", "command('save')", "Save", id="train-save", tooltip="Save a checkpoint now"),
         Binding("v", "command('eval')", "Evaluate", id="train-eval", tooltip="Evaluate now"),
         Binding(
@@ -144,6 +148,7 @@ class TrainScreen(WorkbenchScreen):
 
     def _show_plots(self, view: RunView) -> None:
         marks = [Mark(event.step, "◆") for event in view.checkpoints]
+        marks += [Mark(event.step, "⚑") for event in view.notable if isinstance(event, Alert)]
         marks += [
             Mark(event.step, "▾")
             for event in view.notable
@@ -289,21 +294,24 @@ class TrainScreen(WorkbenchScreen):
         else:
             self.say(f"{name} sent; the trainer answers at its next step")
 
-    def action_learning_rate(self) -> None:
-        """Ask for a new learning rate."""
-        view = self.session.run.view
-        if self._live_run() is None or view is None:
-            return
-        current = fmt.metric(view.last.learning_rate) if view.last else "not known yet"
-        help_text = (
-            f"Now {current}. A number is the new peak, the shape of the schedule stays; x0.5 halves the peak. "
-            "It takes effect at the next step, is marked on the curve, and survives a resume."
-        )
-        self.app.push_screen(AskText("Learning rate", "x0.5", help_text, parse_rate), self._rate_typed)
+    def action_change(self, field: str) -> None:
+        """Offer what can be changed while the run goes on."""
+        from tui_trainer.tui.live_fields import live_run
+        from tui_trainer.tui.screens.live_settings import LiveSettings
 
-    def _rate_typed(self, text: str | None) -> None:
-        if text:
-            self._send("set", {"learning_rate": parse_rate(text)})
+        view, layout = self.session.run.view, self._live_run()
+        if layout is None or view is None:
+            return
+        try:
+            run = live_run(layout, view)
+        except WorkbenchError as error:
+            self.say(str(error), problem=True)
+        else:
+            self.app.push_screen(LiveSettings(run, field, is_typing=field == "learning_rate"), self._changes_made)
+
+    def _changes_made(self, changes: dict[str, object] | None) -> None:
+        if changes:
+            self._send("set", changes)
 
     def action_stop(self) -> None:
         """Open the stop ladder."""
@@ -314,22 +322,6 @@ class TrainScreen(WorkbenchScreen):
             self.say("no run is going on here")
         else:
             self.app.push_screen(Stopping(layout))
-
-
-def parse_rate(text: str) -> float | str:
-    """A learning rate or a factor ("x0.5") as it goes into the mailbox.
-
-    Raises:
-        ValueError: it is neither, or out of range.
-    """
-    is_factor = text[:1] in ("x", "×", "*")
-    try:
-        value = float(text[1:] if is_factor else text)
-    except ValueError:
-        raise ValueError("a number as 1e-4, or a factor as x0.5") from None
-    if not 0 < value <= (100 if is_factor else 10):
-        raise ValueError("above 0 and at most 100 for a factor" if is_factor else "above 0 and at most 10")
-    return f"x{value:g}" if is_factor else value
 
 
 def _placeholder(view: RunView) -> str:
@@ -386,6 +378,8 @@ def numbers(view: RunView, width: int) -> Content:
         add("restart", f"{status.restarts}/{status.max_restarts}")
     if status.state.is_live:
         add("eta", fmt.duration(view.seconds_left))
+    if view.pause is not None and status.state.is_live:
+        parts.append((safe_line(f"\n {view.pause.message}. {view.pause.remedy}"), "$error"))
     if status.reason and status.state.is_over:
         parts.append((safe_line(f" {status.reason}: {status.remedy}"), "$error"))
     if view.num_torn:
