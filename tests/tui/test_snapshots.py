@@ -91,6 +91,15 @@ def test_train(snap_compare: Any, make_app: MakeApp, run: RunLayout, size: tuple
     assert snap_compare(make_app("train", run), terminal_size=size, run_before=before)
 
 
+def test_change_while_it_runs(snap_compare: Any, make_app: MakeApp, run: RunLayout, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await wait_until(pilot, lambda: _screen(pilot).query_one("#events").num_lines > 0)
+        await pilot.press("h", "enter", *"8000", "enter")
+        await pilot.pause()
+
+    assert snap_compare(make_app("train", run), terminal_size=size, run_before=before)
+
+
 async def _ask(pilot: Pilot[Any], question: str) -> None:
     screen = _screen(pilot)
     screen.query_one(PromptLine).fill(question)
