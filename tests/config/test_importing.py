@@ -295,6 +295,14 @@ def test_axolotl() -> None:
         ),
         ("adapter: lora\nlora_target_modules: [q_proj]", {"lora.target_modules": ["q_proj"]}),
         ("train_on_inputs: true", {"data.train_on": "all"}),
+        (
+            "gradient_checkpointing: true\nfsdp_version: 2\nfsdp_config: {activation_checkpointing: true}",
+            {
+                "training.fsdp": True,
+                "training.fsdp_config": {"activation_checkpointing": True, "version": 2},
+                "training.activation_checkpointing": None,
+            },
+        ),
     ],
 )
 def test_axolotl_keeps_the_meaning(write: Write, text: str, expected: dict[str, Any]) -> None:

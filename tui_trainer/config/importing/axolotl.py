@@ -208,7 +208,7 @@ def _spreading(carrier: Carrier) -> None:
     version = carrier.take("fsdp_version")
     if not options and not config:
         return
-    carrier.put("training.fsdp", " ".join(map(str, options)) if isinstance(options, list) and options else True, "fsdp")
+    carrier.put("training.fsdp", options or True, "fsdp")
     plain = {str(key).removeprefix("fsdp_"): value for key, value in (config or {}).items() if value is not None}
     if version:
         plain.setdefault("version", version)

@@ -65,7 +65,7 @@ class Tool:
         title: as the tool calls itself.
         signs: keys by which its files are recognised.
         keys: its key to ours, for values that mean the same.
-        left_out: its key to the reason why it is not carried over.
+        left_out: its key, or how its key begins with a star behind, to the reason why it is not carried over.
         idle: keys that say nothing about what is trained: where things are written, caches, progress.
         defaults: our key to what the tool does when its file says nothing, where we do something else.
         convert: carries over what needs more than another name; called first.
@@ -135,6 +135,15 @@ class Carrier:
                 self._carry_plain(key)
         for ours, value in self.tool.defaults.items():
             self.default(ours, value)
+        self._check_once_only()
+
+    def _check_once_only(self) -> None:
+        """Where FSDP computes activations again by itself, it is not asked for twice."""
+        sharding = self.values.get("training.fsdp_config")
+        if isinstance(sharding, Mapping) and sharding.get("activation_checkpointing"):
+            for name in ("activation_checkpointing", "activation_checkpointing_kwargs"):
+                self.values.pop(f"training.{name}", None)
+            self.change("gradient_checkpointing", "training.fsdp_config does it")
 
     def take(self, key: str) -> Any:
         """The value of a key that is dealt with now; None if it is not set."""
@@ -228,7 +237,7 @@ class Carrier:
         if value is None:
             return
         ours = tool.keys.get(key) or (TRAINING_KEYS.get(key) if tool.has_training_arguments else None)
-        lost = tool.left_out.get(key) or (_LOST.get(key) if tool.has_training_arguments else None)
+        lost = _reason(tool.left_out, key) or (_LOST.get(key) if tool.has_training_arguments else None)
         if ours is not None:
             self.put(ours, value, key)
         elif lost is not None:
@@ -240,6 +249,11 @@ class Carrier:
             self.remarks.append(Remark("unknown", key, _brief(key, value), why, self.where(key)))
 
 
+def _reason(left_out: Mapping[str, str], key: str) -> str | None:
+    beginnings = (name for name in left_out if name.endswith("*") and key.startswith(name[:-1]))
+    return left_out.get(key) or next((left_out[name] for name in beginnings), None)
+
+
 def fitted(ours: str, value: Any) -> Any:
     """A value of a YAML file as our schema wants it: "1e-4" is a text there, `no` is false, 8.0 may be a whole number.
 
@@ -247,6 +261,8 @@ def fitted(ours: str, value: Any) -> Any:
         ValueError: it is not permitted; the message says what is.
     """
     knob: Knob = catalogue()[ALIASES.get(ours, ours)]
+    if ours == "training.fsdp" and isinstance(value, list):
+        value = " ".join(map(str, value)) or None
     if ours == "training.optim" and value not in OPTIMISERS:
         raise ValueError(f"knows no optimiser {shown(value)}")
     if isinstance(value, bool):
