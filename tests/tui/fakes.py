@@ -108,7 +108,6 @@ class FakeDataWorker:
             "format": "prompt_completion",
             "confidence": 0.98,
             "columns": {"prompt": f"input{self.evil}", "completion": "output"},
-            "template": {"name": f"chatml{self.evil}", "source": "model", "hash": "abcd"},
             "fingerprint": "9f3c12ab77",
         }
 
@@ -166,6 +165,7 @@ class FakeDataWorker:
             "input_ids": [identifier for _, identifier, _ in tokens],
             "tokens": text,
             "special_ids": SPECIAL_IDS,
+            "template": {"name": f"chatml{self.evil}", "source": "model", "hash": "abcd"},
             "spans": [
                 {"start": 0, "end": first, "trained": False, "role": "user", "text": "".join(text[:first])},
                 {
@@ -179,6 +179,26 @@ class FakeDataWorker:
             "raw": f'{{"input": "{self.evil}question {params["row"]} of the set"}}',
             "problems": [{"code": self.evil, "message": self.evil}] if self.evil else [],
             **self.sample_extras,
+        }
+
+    def _columns(self, params: dict[str, Any]) -> dict[str, Any]:
+        paths = ["input", "output", "meta", "meta.answer"]
+        return {
+            "format": "prompt_completion",
+            "columns": {"prompt": "input", "completion": "output"},
+            "formats": {
+                "text": {"required": ["text"], "optional": []},
+                "prompt_completion": {"required": ["prompt", "completion"], "optional": ["system"]},
+            },
+            "paths": [{"path": path, "type": "string", "example": f"{self.evil}what is in {path}"} for path in paths],
+        }
+
+    def _list_folder(self, params: dict[str, Any]) -> dict[str, Any]:
+        inside = {"/data/": [("medqa", True, 0), ("more.jsonl", False, 2048)], "/data/medqa/": [("test.csv", False, 5)]}
+        entries = inside.get(params["path"], [])
+        return {
+            "entries": [{"name": name, "is_folder": is_folder, "size": size} for name, is_folder, size in entries],
+            "is_whole": True,
         }
 
     def _whole(self, params: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,10 @@ from textual.widgets import Static
 
 from tui_trainer.errors import DataError
 from tui_trainer.tui.app import WorkbenchApp
+from tui_trainer.tui.screens.mapping import MappingScreen
+from tui_trainer.tui.screens.open_dataset import OpenDatasetScreen, SuggestionList
 from tui_trainer.tui.screens.verdict import VerdictScreen
+from tui_trainer.tui.widgets.ask import Pick
 from tui_trainer.tui.widgets.batch_grid import FIELDS, BatchGrid
 from tui_trainer.tui.widgets.row_table import RowTable
 from tui_trainer.tui.widgets.sample_view import VIEWS, SampleView
@@ -360,3 +363,65 @@ async def test_hostile_values_names_and_keys_are_shown_as_they_are(make_app: Mak
         table = app.screen.query_one(RowTable)
         await wait_until(pilot, lambda: table.row is not None and "question" in _title(app))
         assert not set("\x1b\x07\x9b\u202e") & set(_drawn(app))
+
+
+async def test_a_path_is_completed_as_it_is_typed(make_app: MakeApp) -> None:
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        await _row_shown(app, pilot)
+        await pilot.press("o")
+        await wait_until(pilot, lambda: isinstance(app.screen, OpenDatasetScreen))
+        listing = app.screen.query_one(SuggestionList)
+        assert [shown.text for shown in listing.suggestions][:2] == ["medqa.jsonl", "demo:dates"]
+        await pilot.press(*"/data/m")
+        await wait_until(pilot, lambda: [shown.text for shown in listing.suggestions][:1] == ["/data/medqa/"])
+        assert [shown.text for shown in listing.suggestions] == ["/data/medqa/", "/data/more.jsonl", "/data/m"]
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: [shown.text for shown in listing.suggestions][1:2] == ["/data/medqa/test.csv"])
+        assert listing.suggestions[0].text == "/data/medqa/"
+        await pilot.press("down", "enter")
+        await wait_until(pilot, lambda: app.session.draft.config.data.path == "/data/medqa/test.csv")
+        await wait_until(pilot, lambda: app.session.dataset.state.is_open)
+        await pilot.press("o", *"openai/gsm8k")
+        await wait_until(pilot, lambda: isinstance(app.screen, OpenDatasetScreen))
+        hub = app.screen.query_one(SuggestionList).suggestions
+        assert (hub[0].text, hub[0].note) == ("openai/gsm8k", "on the hub, or a file or folder")
+
+
+async def test_columns_are_mapped_by_hand(make_app: MakeApp) -> None:
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        await _row_shown(app, pilot)
+        await pilot.press("c")
+        await wait_until(pilot, lambda: isinstance(app.screen, MappingScreen))
+        assert "what is in input" in _drawn(app)
+        await pilot.press("j", "j", "enter")
+        await wait_until(pilot, lambda: not isinstance(app.screen, MappingScreen))
+        await pilot.press("j", "j", "enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, MappingScreen))
+        await pilot.press("k", "backspace", "s")
+        assert "needs a column for prompt" in _drawn(app)
+        await pilot.press("enter", "enter", "s")
+        await wait_until(pilot, lambda: bool(app.session.draft.config.data.columns))
+        assert app.session.draft.config.data.columns == {"prompt": "input", "completion": "meta.answer"}
+        assert app.session.draft.config.data.format == "prompt_completion"
+
+
+async def test_a_split_is_picked_from_those_there_are(make_app: MakeApp) -> None:
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        await _row_shown(app, pilot)
+        app.screen.run_worker(app.screen.run_action("edit('data.split')"))
+        await wait_until(pilot, lambda: isinstance(app.screen, Pick))
+        assert "255" in _drawn(app)
+        await pilot.press("j", "enter")
+        await wait_until(pilot, lambda: app.session.draft.config.data.split == "test")
+
+
+async def test_template_and_what_it_adds_stand_beside_the_rows(make_app: MakeApp, world: FakeWorld) -> None:
+    world.data.sample_extras = {"added": [[3, 6]]}
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        await _row_shown(app, pilot)
+        await wait_until(pilot, lambda: "chatml (model)" in _drawn(app))
+        assert "word0 word1 word2" in _drawn(app)

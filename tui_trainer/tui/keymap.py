@@ -26,6 +26,8 @@ _LISTS = (
     ("Batch", "tui_trainer.tui.widgets.batch_grid", "BatchGrid"),
     ("Turns and record", "tui_trainer.tui.widgets.text_pane", "TextPane"),
     ("Verdict", "tui_trainer.tui.screens.verdict", "VerdictScreen"),
+    ("Opening a dataset", "tui_trainer.tui.screens.open_dataset", "OpenDatasetScreen"),
+    ("What the rows hold", "tui_trainer.tui.screens.mapping", "MappingScreen"),
     ("Lengths", "tui_trainer.tui.widgets.length_chart", "LengthChart"),
     ("Samples of a run", "tui_trainer.tui.widgets.answers", "Answers"),
     ("Transcript", "tui_trainer.tui.widgets.transcript", "Transcript"),

@@ -9,6 +9,9 @@ from textual.content import Content
 from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.feeds.dataset import DatasetState
+from tui_trainer.tui.widgets.sample import Sample
+
+_MOST_ADDED = 120
 
 _FIGURES = {
     "num_rows": "rows",
@@ -80,17 +83,35 @@ def progress_words(state: DatasetState) -> str:
     return f"judging the whole set: {fmt.count(done)}{share} rows …"
 
 
-def found_pairs(info: dict[str, Any], has_model: bool) -> list[tuple[str, str]]:
-    """What was found out about the rows: format, columns, template, tokenizer."""
+def found_pairs(info: dict[str, Any], has_model: bool, sample: Sample | None = None) -> list[tuple[str, str]]:
+    """What was found out about the rows: sources, format, columns, template and what it adds, tokenizer.
+
+    Args:
+        info: the data worker's answer to `open`.
+        has_model: whether a model is chosen.
+        sample: a row as it is trained on, None before the first.
+    """
     if not info:
         return []
+    pairs = []
+    if len(sources := info.get("sources") or ()) > 1:
+        pairs += [
+            (f"x{source.get('weight', 1):g}", f"{_name_of(source)}, {source.get('format')}") for source in sources
+        ]
     sureness = info.get("confidence")
-    pairs = [("format", str(info.get("format") or "unknown"))]
+    pairs.append(("format", str(info.get("format") or "unknown")))
     if isinstance(sureness, float) and sureness < 1:
-        pairs.append(("", f"{sureness:.0%} sure; f corrects it"))
+        pairs.append(("", f"{sureness:.0%} sure; c corrects it"))
     pairs += [(str(role), f"← {column}") for role, column in (info.get("columns") or {}).items()]
-    if template := info.get("template"):
-        pairs.append(("template", f"{template.get('name')} ({template.get('source')})"))
+    if sample is not None and sample.template:
+        pairs.append(("template", sample.template))
+        if added := sample.added_text:
+            pairs.append(("it adds", added[:_MOST_ADDED] + ("…" if len(added) > _MOST_ADDED else "")))
     if not has_model:
         pairs.append(("tokens", "one a byte: m chooses a model"))
     return pairs
+
+
+def _name_of(source: dict[str, Any]) -> str:
+    """The last part of a source's path."""
+    return str(source.get("path")).rstrip("/").rpartition("/")[2]

@@ -68,6 +68,7 @@ class Samples:
             "added": [list(stretch) for stretch in added_texts(example, tokenizer)],
             "raw": raw[:_MAX_TEXT],
             "raw_characters": len(raw),
+            "template": self._session.template(),
             "stand_in": self._session.is_stand_in,
             **_window(example, tokenizer, max(first - WINDOW // 2, 0) if example.num_tokens > WINDOW else 0),
         }

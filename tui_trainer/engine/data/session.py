@@ -90,12 +90,14 @@ class DataSession:
             "sources": [
                 {
                     "path": dataset.path,
+                    "format": part.spec.format,
+                    "weight": part.weight,
                     "splits": {
                         name: {"num_rows": source.num_rows, "features": dict(source.features)}
                         for name, source in dataset.splits.items()
                     },
                 }
-                for dataset in self.opened.datasets
+                for dataset, part in zip(self.opened.datasets, self.rows.parts, strict=True)
             ],
             "split": self.split_name,
             "num_rows": self.num_rows,

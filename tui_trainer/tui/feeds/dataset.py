@@ -10,6 +10,7 @@ from textual.app import App
 from textual.signal import Signal
 
 from tui_trainer.errors import WorkbenchError
+from tui_trainer.tui import format as fmt
 from tui_trainer.tui.rows_query import RowQuery
 from tui_trainer.tui.services import WorkerClient
 
@@ -49,6 +50,16 @@ class DatasetState:
     def is_open(self) -> bool:
         """Whether rows can be asked for."""
         return bool(self.info)
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """The splits of the sources, each with its number of rows in words."""
+        counts: dict[str, int | None] = {}
+        for source in self.info.get("sources") or ():
+            for name, split in (source.get("splits") or {}).items():
+                known, number = counts.get(name, 0), split.get("num_rows")
+                counts[name] = known + number if isinstance(number, int) and known is not None else None
+        return {name: "…" if number is None else fmt.count(number) for name, number in counts.items()}
 
 
 class DatasetFeed:

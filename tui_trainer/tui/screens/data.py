@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
@@ -24,8 +25,12 @@ from tui_trainer.tui.widgets.field_list import FieldList
 from tui_trainer.tui.widgets.length_chart import LengthChart
 from tui_trainer.tui.widgets.pairs import Pairs
 from tui_trainer.tui.widgets.row_table import RowTable
+from tui_trainer.tui.widgets.sample import Sample
 from tui_trainer.tui.widgets.sample_view import SampleView
 from tui_trainer.tui.widgets.scrolling import show_line, show_text
+
+if TYPE_CHECKING:
+    from tui_trainer.config.schema import RunConfig
 
 _FIELDS = (
     "data.path",
@@ -38,15 +43,30 @@ _FIELDS = (
     "data.template",
     "data.system",
     "data.train_on",
+    "data.keep_reasoning",
     "",
     "data.max_length",
     "data.truncation",
     "data.packing",
+    "data.padding",
+    "data.padding_side",
     "",
     "stage",
     "model.name_or_path",
+    "",
+    "data.name",
+    "data.data_files",
+    "data.revision",
+    "data.streaming",
+    "data.token_env",
+    "data.cache_dir",
+    "data.num_proc",
+    "data.pad_to_multiple_of",
+    "data.pad_token",
+    "data.add_special_tokens",
 )
 _PAINT_SECONDS = 0.02
+_PATH_WIDTH = 15
 
 _WELCOME = """No dataset is open.
 
@@ -82,7 +102,7 @@ class DataScreen(LookingScreen):
         with Horizontal(id="body"):
             with Vertical(id="source-pane") as pane:
                 pane.border_title = "Source"
-                yield FieldList(label_width=12, id="source")
+                yield FieldList(label_width=14, id="source")
                 yield Pairs(id="found")
             with Vertical(id="right"):
                 yield Static(_WELCOME, id="welcome", markup=False)
@@ -133,6 +153,7 @@ class DataScreen(LookingScreen):
 
         draft = self.session.draft
         lines = [draft_field(draft, key) if key else Field("", "") for key in _FIELDS]
+        lines[0] = replace(lines[0], value=_end_of(lines[0].value) or _sources_words(draft.config))
         self.query_one("#source", FieldList).show(lines)
         if self._shown_verdict is not None:
             self._show_lengths(self._shown_verdict)
@@ -155,8 +176,16 @@ class DataScreen(LookingScreen):
             self.table.refetch()
             if state.verdict is not None:
                 self._show_lengths(state.verdict)
-        self.query_one("#found", Pairs).show(found_pairs(state.info, self._has_model()))
+        self._show_found(self.query_one(SampleView).sample)
         self._show_verdict(state)
+
+    def sample_came(self, sample: Sample) -> None:
+        """Show the template and what it adds."""
+        self._show_found(sample)
+
+    def _show_found(self, sample: Sample | None) -> None:
+        info = self.session.dataset.state.info
+        self.query_one("#found", Pairs).show(found_pairs(info, self._has_model(), sample))
 
     def _has_model(self) -> bool:
         model = self.session.draft.config.model
@@ -264,3 +293,13 @@ class DataScreen(LookingScreen):
     def _problem_chosen(self, code: str | None) -> None:
         if code:
             self.show_only(RowQuery(problem=code))
+
+
+def _end_of(path: str) -> str:
+    """The end of a path, which tells more than its beginning."""
+    return path if len(path) <= _PATH_WIDTH else f"…{path[1 - _PATH_WIDTH :]}"
+
+
+def _sources_words(config: RunConfig) -> str:
+    """How many sources are mixed; empty if there is one."""
+    return f"{len(config.data.sources)} sources" if config.data.sources else ""

@@ -20,6 +20,9 @@ from tui_trainer.tui.widgets.sample_view import SampleView
 _PATIENCE_SECONDS = 0.1
 """A row that takes longer than this is given up for the next one that is looked at."""
 
+_ROUNDS_UNTIL_SAID = 3
+"""After so many of these waits the screen says what it is waiting for."""
+
 _WINDOW = 8192
 """Tokens of a row that are there at a time."""
 
@@ -84,21 +87,29 @@ class LookingScreen(BrowsingScreen):
 
     async def _show_sample(self, row: int) -> None:
         view, pane = self.query_one(SampleView), self.query_one("#sample-pane")
+        waited = 0
         request = asyncio.create_task(self.session.dataset.sample(row))
         while not (await asyncio.wait({request}, timeout=_PATIENCE_SECONDS))[0]:
-            pane.border_title = Content(f"Reading row {fmt.count(row)} …")
+            waited += 1
             if self._wanted is not None:
                 request.cancel()
                 return
+            if waited == _ROUNDS_UNTIL_SAID:
+                pane.border_title = Content(f"Reading row {fmt.count(row)} …")
+                view.show(None, f"row {row} is being read and turned into tokens …")
         try:
             sample = Sample.of(request.result())
         except WorkbenchError as error:
             view.show(None, str(error))
         else:
             view.show(sample)
+            self.sample_came(sample)
             if view.view == "batch":
                 self._load_batch()
         pane.border_title = Content(f"Row {fmt.count(row)}")
+
+    def sample_came(self, sample: Sample) -> None:
+        """Called with every row that is shown."""
 
     @on(SampleView.TokensNeeded)
     def _tokens_needed(self, message: SampleView.TokensNeeded) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from textual import work
 from textual.binding import Binding, BindingType
 
-from tui_trainer.tui.recent import SAMPLES, recent_sources
+from tui_trainer.errors import WorkbenchError
 from tui_trainer.tui.screens.editing import EditingScreen
-from tui_trainer.tui.widgets.ask import AskText, Pick
+from tui_trainer.tui.widgets.ask import Pick
 
-_TYPE_A_PATH = "…"
+_TYPE_A_SPLIT = "\0type"
 
 
 class OpeningScreen(EditingScreen):
@@ -18,23 +19,39 @@ class OpeningScreen(EditingScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("o", "open_source", "Open", id="data-open", tooltip="Open a dataset"),
+        Binding("c", "map_columns", "Columns", show=False, id="data-columns", tooltip="What the rows hold, and where"),
         Binding("ctrl+r", "reopen", "Reread", show=False, id="data-reopen", tooltip="Read the files anew"),
     ]
 
+    def edit_field(self, key: str) -> None:
+        """Ask for a new value of a field; source, columns and split have ways of their own."""
+        splits = self.session.dataset.state.splits
+        if key == "data.path":
+            self.action_open_source()
+        elif key == "data.columns":
+            self.action_map_columns()
+        elif key == "data.split" and len(splits) > 1:
+            options = [(name, name, words) for name, words in splits.items()]
+            options.append((_TYPE_A_SPLIT, "a part of one …", "as train[:10%]"))
+            self.app.push_screen(Pick("data.split", options, self.session.draft.config.data.split), self._split_picked)
+        else:
+            super().edit_field(key)
+
+    def _split_picked(self, split: str | None) -> None:
+        if split == _TYPE_A_SPLIT:
+            super().edit_field("data.split")
+        elif split is not None:
+            self.set_field("data.split", split)
+
     def action_open_source(self) -> None:
         """Pick a dataset: one of before, a sample, or a path."""
-        recent = recent_sources()
-        known = [(path, path, "") for path in recent]
-        known += [(name, name, note) for name, note in SAMPLES if name not in recent]
-        options = [(_TYPE_A_PATH, "type a path or hub id …", ""), *known]
-        self.app.push_screen(Pick("Open a dataset", options), self._source_picked)
+        from tui_trainer.tui.screens.open_dataset import OpenDatasetScreen
+
+        current = self.session.draft.config.data.path or ""
+        self.app.push_screen(OpenDatasetScreen(self.session.dataset, current), self._source_picked)
 
     def _source_picked(self, source: str | None) -> None:
-        if source == _TYPE_A_PATH:
-            current = self.session.draft.config.data.path or ""
-            about = "A file, a folder, or a hub id. Wildcards go into data.data_files, the split into data.split."
-            self.app.push_screen(AskText("Open a dataset", current, about), self._source_picked)
-        elif source:
+        if source:
             self._open(source)
 
     def _open(self, source: str) -> None:
@@ -44,6 +61,27 @@ class OpeningScreen(EditingScreen):
         draft.set_many({"data.path": source.strip(), **reset})
         self.session.draft_edited()
         self.action_leave_field()
+
+    @work(group="mapping", exclusive=True, exit_on_error=False)
+    async def action_map_columns(self) -> None:
+        """Say what the rows hold: format and columns."""
+        from tui_trainer.tui.screens.mapping import MappingScreen
+
+        data = self.session.draft.config.data
+        if data.path is None and not data.sources:
+            self.say("no dataset is open")
+            return
+        try:
+            found = await self.session.dataset.columns()
+        except WorkbenchError as error:
+            self.say(str(error), problem=True)
+            return
+        self.app.push_screen(MappingScreen(found, data.format, data.columns), self._mapping_taken)
+
+    def _mapping_taken(self, mapping: tuple[str, dict[str, str]] | None) -> None:
+        if mapping is not None:
+            self.session.draft.set_many({"data.format": mapping[0], "data.columns": mapping[1]})
+            self.session.draft_edited()
 
     def action_reopen(self) -> None:
         """Read the files anew."""

@@ -87,17 +87,9 @@ class RowsScreen(OpeningScreen):
     def _split_words(self) -> str:
         """The splits of the sources with their rows."""
         state = self.session.dataset.state
-        counts: dict[str, Any] = {}
-        for source in state.info.get("sources") or ():
-            for name, split in (source.get("splits") or {}).items():
-                known, number = counts.get(name, 0), split.get("num_rows")
-                counts[name] = known + number if isinstance(number, int) and isinstance(known, int) else None
-        shown = state.info.get("split")
-        words = [
-            f"{name} {self._count_words() if name == shown else '…' if number is None else fmt.count(number)}"
-            for name, number in counts.items()
-        ]
-        return " · ".join(words) if shown in counts else f"{shown} {self._count_words()} · {' · '.join(words)}"
+        shown = str(state.info.get("split"))
+        splits = {shown: "", **state.splits} if shown not in state.splits else state.splits
+        return " · ".join(f"{name} {self._count_words() if name == shown else words}" for name, words in splits.items())
 
     def _count_words(self) -> str:
         return (

@@ -73,7 +73,7 @@ class BatchGrid(CursorList):
         if batch.get("is_packed"):
             num_examples = sum(map(len, batch["rows"]))
             words.append(f"{num_examples} examples in {batch.get('num_packed', 1)} packed rows")
-            words.append("no attention mask: position_ids keep the examples apart")
+            words.append("kept apart by position_ids")
             if not batch.get("is_as_trained"):
                 words.append("packed among themselves until the whole set is judged")
         else:

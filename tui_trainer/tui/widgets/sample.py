@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 IGNORED_LABEL = -100
+
+_ROLE_LINE = re.compile(r"^\s*\w+\n+")
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Sample:
         is_usable: whether it is trained on.
         special: ids of special tokens.
         where: where the row stands.
+        template: name and source of the chat template, empty for none.
     """
 
     row: int
@@ -88,6 +92,7 @@ class Sample:
     is_usable: bool = True
     special: frozenset[int] = field(default_factory=frozenset)
     where: str = ""
+    template: str = ""
 
     @property
     def end(self) -> int:
@@ -121,6 +126,14 @@ class Sample:
     def is_added(self, token: int) -> bool:
         """Whether the template put a token in by itself."""
         return any(start <= token < end for start, end in self.added)
+
+    @property
+    def added_text(self) -> str:
+        """What the template puts in by itself, as far as it is in the window."""
+        stretches = [range(max(start, self.first), min(end, self.end)) for start, end in self.added]
+        texts = ("".join(map(self.text_of, stretch)) for stretch in stretches if stretch)
+        # the name of the role before it says nothing
+        return " … ".join(_ROLE_LINE.sub("", text) for text in texts)
 
     def is_known(self, token: int) -> bool:
         """Whether a token is in the window."""
@@ -168,7 +181,7 @@ class Sample:
     @classmethod
     def of(cls, answer: dict[str, Any]) -> Sample:
         """From the worker's answer."""
-        window = _window(answer)
+        window, template = _window(answer), answer.get("template")
         return cls(
             row=int(answer.get("row", 0)),
             num_tokens=int(answer.get("num_tokens", len(window["input_ids"]))),
@@ -182,6 +195,7 @@ class Sample:
             is_truncated=bool(answer.get("truncated")),
             is_usable=bool(answer.get("usable", True)),
             where=str(answer.get("where") or ""),
+            template=f"{template.get('name')} ({template.get('source')})" if template else "",
             **window,
         )
 

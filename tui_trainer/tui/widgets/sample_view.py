@@ -276,7 +276,7 @@ def token_status(sample: Sample, token: int) -> str:
 def _turn_blocks(sample: Sample | None, problem: str) -> Iterator[Block]:
     """The turns with their roles, trained ones marked; above them what is wrong with the row."""
     if sample is None:
-        yield problem, "text--bad"
+        yield problem, "text--warn"
         return
     for found in sample.problems:
         yield f"⚑ {found.code}: {found.message}" if found.message else f"⚑ {found.code}", "text--warn"
