@@ -205,7 +205,7 @@ def test_an_encoding_that_lacks_signs_ends_nothing(encoding: str, store: Path) -
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("tui-trainer tr", {"train"}),
+        ("tui-trainer tr", {"train", "trust"}),
         ("tui-trainer runs s", {"show", "set", "save", "sample", "stop"}),
         ("tui-trainer train --d", {"--detach", "--dry-run"}),
     ],

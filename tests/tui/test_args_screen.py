@@ -209,3 +209,21 @@ async def test_where_others_are_at_work_it_is_asked_whether_to_wait(
         await pilot.press("enter")
         await wait_until(pilot, lambda: app.current_mode == "train")
         assert world.queued == [True]
+
+
+async def test_code_of_a_repository_is_asked_for_once(make_app: MakeApp) -> None:
+    app = make_app("args")
+    async with app.run_test(size=SIZE) as pilot:
+        await _ready(app, pilot)
+        draft = app.session.draft
+        app.screen.set_field("model.trust_remote_code", "true")  # type: ignore[attr-defined]
+        await wait_until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("n")
+        assert draft.value("model.trust_remote_code") is False
+        app.screen.set_field("model.trust_remote_code", "true")  # type: ignore[attr-defined]
+        await wait_until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        assert draft.value("model.trust_remote_code") is True
+        app.screen.set_field("model.trust_remote_code", "true")  # type: ignore[attr-defined]
+        await pilot.pause()
+        assert not isinstance(app.screen, Confirm)

@@ -12,6 +12,7 @@ COMMANDS: dict[str, str] = {
     "import": "Turn another tool's configuration into one of ours.",
     "export": "Write a checkpoint as a folder that any tool can load.",
     "presets": "List, show and copy the shipped configurations.",
+    "trust": "Agree that the Python code of a model's repository runs on this machine.",
     "doctor": "Show what this machine has and what it lacks.",
 }
 """The commands with their one-line help, in the order of `--help`; each lives in the module of its name

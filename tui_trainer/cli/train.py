@@ -12,7 +12,7 @@ import typer
 
 from tui_trainer.cli.arguments import ForceOption, JsonOption, SetOption
 from tui_trainer.cli.output import can_ask, paper, print_json, talk
-from tui_trainer.errors import ConfigurationError, ExitCode
+from tui_trainer.errors import ConfigurationError, ExitCode, RefusedError
 from tui_trainer.paths import runs_dir
 from tui_trainer.text import safe, safe_line
 
@@ -61,6 +61,7 @@ def train(
             _show_launch(resolved, as_json=as_json)
         return int(ExitCode.DONE)
 
+    _check_consent(resolved)
     from tui_trainer.cli.interrupts import Interrupts
     from tui_trainer.procs.login import logout
     from tui_trainer.procs.spawn import start_existing
@@ -125,6 +126,23 @@ def check_machine(resolved: Resolved) -> Resolved:
     for problem in problems:
         talk().print(f"warning: {safe_line(str(problem))}", style="yellow")
     return resolved
+
+
+def _check_consent(resolved: Resolved) -> None:
+    """See that somebody agreed to the code of the model's repository, if the configuration wants it to run.
+
+    Raises:
+        RefusedError: nobody did.
+    """
+    from tui_trainer.cli.trust import ask_for_code
+
+    model = resolved.config.model
+    if model.trust_remote_code and model.name_or_path and not ask_for_code(model.name_or_path):
+        raise RefusedError(
+            "nobody agreed to run the Python code of the model's repository",
+            where=model.name_or_path,
+            remedy=f"Read it first. If you trust it: `tui-trainer trust {model.name_or_path}`.",
+        )
 
 
 def _interrupted_run(name: str) -> RunLayout | None:

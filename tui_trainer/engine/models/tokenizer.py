@@ -9,6 +9,7 @@ from pathlib import Path
 
 from transformers import CONFIG_MAPPING, AutoTokenizer, PreTrainedTokenizerBase
 
+from tui_trainer import consent
 from tui_trainer.config.model import ModelConfig
 from tui_trainer.engine.models.bytes_tokenizer import BYTES_REFERENCE, bytes_tokenizer
 from tui_trainer.engine.models.folder import TOKENIZER_FILES, foreign_code, has_tokenizer, read_object
@@ -85,23 +86,28 @@ def tokenizer_from(folder: Path, *, trust_remote_code: bool = False) -> PreTrain
 
 
 def check_consent(folder: Path, auto_class: str, trust_remote_code: bool) -> None:
-    """See that a model that needs code of its repository has the user's consent.
+    """See that a model that needs code of its repository has the user's consent, for this revision of it.
 
-    A model that transformers knows is loaded by transformers' own code, whatever its repository holds.
+    A model that transformers knows is loaded by transformers' own code, whatever its repository holds; with
+    `trust_remote_code` it would prefer the repository's, so that this needs consent too.
 
     Raises:
-        RefusedError: the code is needed and consent is not given; the message names files and folder.
+        RefusedError: the code would run and consent is not given; the message names files and folder.
     """
-    if trust_remote_code:
-        return
     code = foreign_code(folder)
-    if auto_class in code.classes and not _is_native(folder, auto_class):
-        files = ", ".join(code.files) or "not fetched yet"
-        raise RefusedError(
-            f"this model runs Python code of its repository: {code.classes[auto_class]} (files: {files})",
-            where=str(folder),
-            remedy="Read that code first. If you trust it, set model.trust_remote_code = true.",
-        )
+    if auto_class not in code.classes or (_is_native(folder, auto_class) and not trust_remote_code):
+        return
+    if trust_remote_code and consent.check(folder):
+        return
+    files = ", ".join(code.files) or "not fetched yet"
+    repository, revision = consent.identity_of(folder)
+    wanted = "" if trust_remote_code else " and set model.trust_remote_code = true"
+    raise RefusedError(
+        f"this model runs Python code of its repository: {code.classes[auto_class]} (files: {files}), and nobody "
+        f"agreed to its revision {revision}",
+        where=str(folder),
+        remedy=f"Read that code first. If you trust it, run `tui-trainer trust {repository}`{wanted}.",
+    )
 
 
 def _is_native(folder: Path, auto_class: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual import on
 
 from tui_trainer.tui.screens.base import WorkbenchScreen
-from tui_trainer.tui.widgets.ask import AskText, Pick
+from tui_trainer.tui.widgets.ask import AskText, Confirm, Pick
 from tui_trainer.tui.widgets.field_list import Field, FieldList
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tui_trainer.config.draft import Draft
 
 LORA_KEY = "lora"
+_TRUST_KEY = "model.trust_remote_code"
 
 
 def draft_field(draft: Draft, key: str, problems: frozenset[str] = frozenset(), *, full_name: bool = False) -> Field:
@@ -104,6 +105,33 @@ class EditingScreen(WorkbenchScreen):
             self.say(f"{key}: {error}", problem=True)
             return
         self.session.draft_edited()
+        self.lacks_consent()
+
+    def lacks_consent(self) -> bool:
+        """Ask, where the draft wants the code of the model's repository to run and nobody agreed to it.
+
+        Returns:
+            Whether the question is on the screen.
+        """
+        from tui_trainer import consent
+
+        if self.session.draft.value(_TRUST_KEY) is not True:
+            return False
+        repository = self.session.draft.value("model.name_or_path")
+        if not isinstance(repository, str) or not repository or consent.is_allowed(repository):
+            return False
+
+        def decide(is_sure: bool | None) -> None:
+            if is_sure:
+                consent.allow(repository)
+            else:
+                self.session.draft.set(_TRUST_KEY, False)
+            self.session.draft_edited()
+
+        about = "It can do whatever you can. Your answer holds for the revision that is loaded next, not for others."
+        question = "Run the Python code of this repository?"
+        self.app.push_screen(Confirm(question, [repository, about], "trusts it"), decide)
+        return True
 
     def action_undo(self) -> None:
         """Take back the last change of the draft."""

@@ -66,6 +66,8 @@ class LaunchingScreen(EditingScreen):
             self.say(f"cannot launch: {errors[0].key}: {errors[0].message}", problem=True)
             self.show_problem(errors[0])
             return
+        if self.lacks_consent():
+            return
         dataset = self.session.dataset.state
         if dataset.error is not None:
             self.say(f"cannot launch: {dataset.error}", problem=True)
