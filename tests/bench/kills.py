@@ -3,7 +3,9 @@
     python tests/bench/kills.py kills --ranks 1 --count 200      kill -9 at random moments, half of them aimed at saves
     python tests/bench/kills.py kills --ranks 2 --count 50       the same with two ranks, one of which or all are killed
     python tests/bench/kills.py commands --count 50              50 runs, 5 kills each, with live learning rates
-    python tests/bench/kills.py rewinds --count 50               back to an older checkpoint, then kill, 50 times
+    python tests/bench/kills.py rewinds --count 50               back to an older one, then kill, 50 times
+
+`--set KEY=VALUE` changes the configuration of all, as `--set data.streaming=true`; `short` does a little of all of it.
 
 The real training process (`tui_trainer.engine.train`) on a real run directory, forked from a process that has loaded
 the libraries, so that a start takes a second. Every round prints a line; the last line says what was counted. Exit code
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import shutil
@@ -60,17 +63,17 @@ max_length = 128
 max_samples = 90
 [training]
 use_cpu = true
-max_steps = 40
-save_steps = 4
+max_steps = 24
+save_steps = 3
 per_device_train_batch_size = 4
 gradient_accumulation_steps = 2
 learning_rate = 1e-3
 lr_scheduler_type = "cosine"
-warmup_steps = 5
+warmup_steps = 4
 [launch]
 num_processes = 1
 """
-STEPS = 40
+STEPS = 24
 PATIENCE = 600.0
 
 
@@ -176,7 +179,7 @@ class Killer:
     def strike(self, start: Start, meanwhile: Callable[[], None] = lambda: None) -> bool:
         """Kill a start after some steps or in a save; returns False if it ended before."""
         at_save = self.generator.random() < 0.6
-        target = steps_made(start.layout) + self.generator.randint(1, 9)
+        target = steps_made(start.layout) + self.generator.randint(1, 6)
         deadline = time.monotonic() + PATIENCE
         while start.left() and time.monotonic() < deadline:
             meanwhile()
@@ -261,18 +264,29 @@ class Bench:
         root: where runs are made.
         num_ranks: processes that train together.
         killer: kills.
+        assignments: what is set in all runs.
+        ends: monotonic time after which no new round begins.
         failures: what went wrong.
+        num_rounds: how many runs were judged.
     """
 
     root: Path
     num_ranks: int
     killer: Killer
+    assignments: Sequence[str] = ()
+    ends: float = math.inf
     failures: list[str] = field(default_factory=list)
+    num_rounds: int = 0
 
     def run(self, *assignments: str) -> RunLayout:
         """A new run, not started."""
         ranks = f"launch.num_processes={self.num_ranks}"
-        return create_run(configuration(ranks, *assignments), argv=["kills"], root=self.root)
+        return create_run(configuration(ranks, *self.assignments, *assignments), argv=["kills"], root=self.root)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() > self.ends
 
     def to_the_end(self, layout: RunLayout, prepare: Callable[[], None] = lambda: None) -> bool:
         """Let a run come to its end; returns whether it did."""
@@ -289,6 +303,7 @@ class Bench:
 
     def judge(self, layout: RunLayout, expected: RunLayout) -> None:
         """Compare a run with the one it should equal; what is as it should be is cleared away."""
+        self.num_rounds += 1
         wrong = complaints(layout, expected)
         if wrong:
             self.fail(layout, "; ".join(wrong))
@@ -301,7 +316,7 @@ def kills(bench: Bench, count: int) -> None:
     expected = bench.run()
     bench.to_the_end(expected)
     number = 0
-    while bench.killer.num_kills < count:
+    while bench.killer.num_kills < count and not bench.is_late:
         layout, number = bench.run(), number + 1
         for _ in range(min(6, count - bench.killer.num_kills)):
             if not bench.killer.strike(Start(layout, bench.num_ranks)):
@@ -316,6 +331,8 @@ def commands(bench: Bench, count: int, num_kills: int = 5) -> None:
     """Change the learning rate of runs again and again while they are killed, and compare with the log of it."""
     generator, replayed = bench.killer.generator, 0
     for number in range(1, count + 1):
+        if bench.is_late:
+            return
         layout = bench.run("lr_scheduler_type=linear")
         for _ in range(num_kills):
             moments = sorted(steps_made(layout) + generator.randint(0, 8) for _ in range(2))
@@ -354,16 +371,18 @@ def rewinds(bench: Bench, count: int) -> None:
     steps = [checkpoint.step for checkpoint in list_checkpoints(first)][:-2]
     expected: dict[int, RunLayout] = {}
     for number in range(1, count + 1):
+        if bench.is_late:
+            return
         step = bench.killer.generator.choice(steps)
         layout = _copy(first, bench.root / f"rewound-{number}")
         before = {digest(layout, found.step) for found in list_checkpoints(layout)}
-        _branch(layout, step)
+        _branch(bench, layout, step)
         if step not in expected:
             expected[step] = _copy(layout, bench.root / f"branch-{step}")
             bench.to_the_end(expected[step])
         while not bench.killer.strike(Start(layout, bench.num_ranks)):
             layout = _copy(first, bench.root / f"rewound-{number}-again")
-            _branch(layout, step)
+            _branch(bench, layout, step)
         if (order := ResumeOrder.read(layout)) is None or not order.is_done:
             bench.fail(layout, "the order to go back was not carried out")
         newest = list_checkpoints(layout)[-1].step
@@ -385,23 +404,40 @@ def _copy(layout: RunLayout, target: Path) -> RunLayout:
     return RunLayout(target)
 
 
-def _branch(layout: RunLayout, step: int) -> None:
+def _branch(bench: Bench, layout: RunLayout, step: int) -> None:
     """Order a run back to a step and give it another learning rate from there on."""
-    write_bytes(layout.config, dump_toml(configuration("learning_rate=3e-4").config.model_dump(mode="json")).encode())
+    ranks = f"launch.num_processes={bench.num_ranks}"
+    config = configuration(ranks, *bench.assignments, "learning_rate=3e-4").config
+    write_bytes(layout.config, dump_toml(config.model_dump(mode="json")).encode())
     ResumeOrder(step).write(layout)
 
 
-MODES: dict[str, Callable[[Bench, int], None]] = {"kills": kills, "commands": commands, "rewinds": rewinds}
+def short(bench: Bench, count: int) -> None:
+    """A little of all, with one rank and with two."""
+    kills(bench, count)
+    commands(bench, 1, num_kills=2)
+    rewinds(bench, 1)
+    pair = Bench(bench.root / "two", 2, bench.killer, bench.assignments, failures=bench.failures)
+    kills(pair, bench.killer.num_kills + 2)
+    bench.num_rounds += pair.num_rounds
 
 
-def load_everything() -> None:
+MODES: dict[str, Callable[[Bench, int], None]] = {
+    "kills": kills,
+    "commands": commands,
+    "rewinds": rewinds,
+    "short": short,
+}
+
+
+def load_everything(assignments: Sequence[str] = ()) -> None:
     """Load what a training loads, once, before anything is forked; prepare the data that all runs share."""
     import tui_trainer.engine.trainer.run  # noqa: F401
     from tui_trainer.engine.data.prepare import prepare_data
     from tui_trainer.engine.models.load import load_model_for_training
     from tui_trainer.engine.models.tokenizer import load_tokenizer
 
-    config = configuration().config
+    config = configuration(*assignments).config
     tokenizer = load_tokenizer(config.model)
     prepare_data(config, tokenizer)
     load_model_for_training(config, tokenizer)
@@ -414,18 +450,22 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no new round after that long")
     given = parser.parse_args(words)
     root = Path(tempfile.mkdtemp(prefix="kills-"))
     os.environ.update(TUI_TRAINER_HOME=str(root / "home"), OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true")
-    load_everything()
+    load_everything(given.assignments)
     started = time.monotonic()
-    bench = Bench(root / "runs", given.ranks, Killer(random.Random(given.seed)))
+    bench = Bench(root / "runs", given.ranks, Killer(random.Random(given.seed)), given.assignments)
+    bench.ends = started + 60 * given.minutes
     MODES[given.mode](bench, given.count)
     summary = {
         "mode": given.mode,
         "count": given.count,
         "ranks": given.ranks,
         "seed": given.seed,
+        "runs": bench.num_rounds,
         "kills": bench.killer.num_kills,
         "kills_in_a_save": bench.killer.num_in_saves,
         "failures": len(bench.failures),

@@ -74,6 +74,7 @@ def read_config(layout: RunLayout) -> RunConfig:
 def _end(error: BaseException, failure: Failure, rank_file: RankFile, events: EventLog) -> int:
     """Record why the run ends before its end; returns the exit code."""
     if failure.reason == "stopped":
+        _leave_group()
         events.write(RunStopped(step=events.last_step, reason=failure.message), durable=True)
         return ExitCode.DONE
     if not isinstance(error, WorkbenchError):
@@ -85,6 +86,13 @@ def _end(error: BaseException, failure: Failure, rank_file: RankFile, events: Ev
         durable=True,
     )
     return error.exit_code if isinstance(error, WorkbenchError) else ExitCode.FAILED
+
+
+def _leave_group() -> None:
+    """Leave the ranks' group, if there is one by now; a process that ends inside of it may abort."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -57,6 +57,12 @@ class Group:
         distributed.all_reduce(tensor)
         return [float(value) for value in tensor.tolist()]
 
+    def leave(self) -> None:
+        """End the group once all ranks are here: one that is still talked to would abort on its way out."""
+        if self.size > 1 and distributed.is_initialized():
+            distributed.barrier()
+            distributed.destroy_process_group()
+
     def all_true(self, value: bool) -> bool:
         """Whether `value` is true on every rank."""
         return self.sum([int(value)])[0] == self.size

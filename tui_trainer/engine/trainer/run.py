@@ -75,9 +75,9 @@ def train_run(
     _use_template(tokenizer, config)
     with arguments.main_process_first(desc="the model"):
         model = load_model_for_training(config, tokenizer, report)
+    resumption = resume_point(layout, group, events, state_today(config, data))
     if group.is_first:
         write_json(layout.data, data.summary)
-    resumption = resume_point(layout, group, events, state_today(config, data))
     trainer = make_trainer(
         layout, config, arguments, group, model, tokenizer, data, events, termination, started, resumption
     )
@@ -86,6 +86,7 @@ def train_run(
     termination.is_training = True
     trainer.train(resume_from_checkpoint=str(resumption.checkpoint) if resumption else None)
     conclude(trainer, events, loss=trainer.mean_loss, seconds=time.time() - started)
+    group.leave()
     trainer.accelerator.end_training()
 
 
