@@ -15,6 +15,7 @@ the libraries, so that a start takes a second. Every round prints a line; the la
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -440,7 +441,11 @@ def load_everything(assignments: Sequence[str] = ()) -> None:
     config = configuration(*assignments).config
     tokenizer = load_tokenizer(config.model)
     prepare_data(config, tokenizer)
-    load_model_for_training(config, tokenizer)
+    model: Any = load_model_for_training(config, tokenizer)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+    gc.collect()
+    gc.freeze()  # what is loaded by now is not looked through again by every start
 
 
 def main(words: Sequence[str]) -> int:
