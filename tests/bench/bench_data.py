@@ -1,8 +1,10 @@
 """What the data path costs: opening a large file, tokenising a whole set, the next sample.
 
-Run it with `python tests/bench/bench_data.py [--megabytes 200] [--rounds 3] [--model FOLDER]`. Variants run in turns,
-each opening in a process of its own with its libraries loaded; a figure is the median of CPU seconds, a ratio the
-median of the ratios within a round. Without --model a tokenizer is trained on the generated text.
+With `trl` importable, its `SFTTrainer` with assistant-only loss is compared too: install the package beside, as by
+`pip install --no-deps --target FOLDER trl`, and put the folder on PYTHONPATH. Run it with
+`python tests/bench/bench_data.py [--megabytes 200] [--rounds 3] [--model FOLDER]`. Variants run in turns, each opening
+in a process of its own with its libraries loaded; a figure is the median of CPU seconds, a ratio the median of the
+ratios within a round. Without --model a tokenizer is trained on the generated text.
 """
 
 from __future__ import annotations
@@ -152,6 +154,7 @@ def bench_tokenising(path: Path, model: Path, template: Path, rounds: int) -> No
     from tui_trainer.engine.data.session import DataSession
 
     datasets.disable_progress_bars()
+    datasets.disable_caching()
     data = {"path": str(path), "template": str(template), "max_length": 1 << 20}
     settings = {"data": data, "model": {"tokenizer_name_or_path": str(model)}}
     session = DataSession(RunConfig.model_validate(settings))
@@ -179,6 +182,10 @@ def bench_tokenising(path: Path, model: Path, template: Path, rounds: int) -> No
         "datasets.map": lambda: rows.map(mapped, keep_in_memory=True, load_from_cache_file=False),
     }
 
+    prepared: list[Any] = []
+    if trl_trains := trl_preparation(rows, reference):
+        variants["SFTTrainer of trl"] = lambda: prepared.append(trl_trains())
+
     def timed(action: Callable[[], Any]) -> float:
         started = time.process_time()
         action()
@@ -192,12 +199,38 @@ def bench_tokenising(path: Path, model: Path, template: Path, rounds: int) -> No
     for example, row in zip(examples, check, strict=False):
         assert example.input_ids == row["input_ids"]
         assert [label != -100 for label in example.labels] == [bool(mark) for mark in row["mask"]]
+    for example, row in zip(examples, prepared[-1] if prepared else (), strict=False):
+        assert example.input_ids == row["input_ids"]
+        assert example.labels == row["labels"]
     num_tokens = sum(example.num_tokens for example in examples)
     print(f"tokenising {len(texts):,} conversations, {num_tokens:,} tokens (median CPU seconds)")
     for name, seconds in times.items():
         print(f"  {name:18} {statistics.median(seconds):7.2f} s")
-    for name in ("encode_batch", "encode_batch_fast", "datasets.map"):
+    for name in [name for name in times if name != "ours"]:
         print(f"  speed is {ratio(times[name], times['ours']):.2f} of {name}")
+
+
+def trl_preparation(rows: Any, tokenizer: Any) -> Callable[[], Any] | None:
+    """What trl does with a dataset before training with assistant-only loss; None where trl is not to be had."""
+    try:
+        from trl import SFTConfig, SFTTrainer
+    except ImportError as error:
+        print(f"trl cannot be imported ({error}); its SFTTrainer is not compared")
+        return None
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer.chat_template = TEMPLATE
+    shape: Any = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **shape))
+    arguments = SFTConfig(
+        output_dir=tempfile.mkdtemp(), assistant_only_loss=True, max_length=1 << 20, use_cpu=True, report_to="none"
+    )
+
+    def prepare() -> Any:
+        trainer = SFTTrainer(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
+        return trainer.train_dataset
+
+    return prepare
 
 
 def bench_samples(path: Path, model: Path, template: Path) -> None:

@@ -170,13 +170,13 @@ class Drafter:
         rendered = self._finder.find(chat, with_care=in_detail)
         example.problems.extend(rendered.problems)
         trained = self._trained_messages(chat)
-        weights = {number: float(chat.messages[number].get("weight", 1)) for number in trained}
+        weights = {number: chat.messages[number]["weight"] for number in trained if "weight" in chat.messages[number]}
         return Draft(
             example,
             rendered.text,
             rendered,
             trained_messages=trained,
-            weights={number: weight for number, weight in weights.items() if weight != 1},
+            weights={number: weight for number, weight in weights.items() if weight != 1} if weights else weights,
         )
 
     def _prepared(self, chat: Chat) -> Chat:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import math
 import resource
 import sys
 import threading
@@ -17,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 RENDER_SECONDS = 5.0
 """Time one rendering may take."""
@@ -41,13 +41,18 @@ class _Slot:
     Attributes:
         thread: its identifier.
         clock: the clock of the CPU time it uses, so that a busy machine does not end what is in order.
-        deadline: when its present rendering has to be done, by that clock; infinite while it does something else.
+        rendering: number of its present rendering, 0 while it does something else.
+        num_renderings: how many it has begun.
+        seen: the rendering that the watchdog met last, and when by that clock; asking the clock at each rendering would
+            cost a tenth of a short one.
         is_fired: it was interrupted for the present rendering.
     """
 
     thread: int
     clock: int
-    deadline: float = math.inf
+    rendering: int = 0
+    num_renderings: int = 0
+    seen: tuple[int, float] = (0, 0.0)
     is_fired: bool = False
 
     @property
@@ -85,7 +90,7 @@ class _Watchdog:
     def disarm(self, slot: _Slot) -> None:
         """The rendering is over; it is not to be blamed for what comes after it."""
         with self._lock:
-            slot.deadline = math.inf
+            slot.rendering = 0
             if slot.is_fired:
                 # sent, but perhaps not raised yet
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(slot.thread), None)
@@ -97,12 +102,17 @@ class _Watchdog:
             time.sleep(_POLL_SECONDS)
             with self._lock:
                 for slot in self._slots.values():
-                    if slot.deadline < math.inf and slot.now > slot.deadline and not slot.is_fired:
+                    if slot.rendering and self._is_over_its_time(slot):
                         slot.is_fired = True
                         exception = ctypes.py_object(TemplateTimeoutError)
                         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(slot.thread), exception)
                 if not self._slots:
                     self._wake.clear()
+
+    def _is_over_its_time(self, slot: _Slot) -> bool:
+        if slot.seen[0] != slot.rendering:
+            slot.seen = slot.rendering, slot.now
+        return slot.now - slot.seen[1] > RENDER_SECONDS and not slot.is_fired
 
 
 _watchdog = _Watchdog()
@@ -123,20 +133,35 @@ def watched() -> Iterator[None]:
         _watchdog.remove(slot)
 
 
-@contextlib.contextmanager
-def limited() -> Iterator[None]:
+class _Limited:
+    """What `limited` returns; written out because it is entered once a row."""
+
+    __slots__ = ("_watching",)
+
+    def __init__(self) -> None:
+        self._watching: contextlib.AbstractContextManager[None] | None = None
+
+    def __enter__(self) -> None:
+        if getattr(_current, "slot", None) is None:
+            self._watching = watched()
+            self._watching.__enter__()
+        slot: _Slot = _current.slot
+        slot.num_renderings += 1
+        slot.rendering = slot.num_renderings
+
+    def __exit__(self, *exc: Any) -> None:
+        _watchdog.disarm(_current.slot)
+        if self._watching is not None:
+            self._watching.__exit__(*exc)
+
+
+def limited() -> _Limited:
     """Run the body for at most `RENDER_SECONDS`.
 
     Raises:
         TemplateTimeoutError: the time is over; raised inside the body.
     """
-    with watched():
-        slot: _Slot = _current.slot
-        slot.deadline = slot.now + RENDER_SECONDS
-        try:
-            yield
-        finally:
-            _watchdog.disarm(slot)
+    return _Limited()
 
 
 class _MemoryLimit:
