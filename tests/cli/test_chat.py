@@ -24,7 +24,7 @@ from tui_trainer.cli.chat_conversation import Talk
 from tui_trainer.cli.chat_local import LocalModels
 from tui_trainer.config.knob_presets import find_knob_preset, save_knob_preset
 from tui_trainer.config.sampling import SamplingParams
-from tui_trainer.runs.store import create
+from tui_trainer.runs.store import create, find_run
 from tui_trainer.tui.chat.asking import Manner
 
 Call = Callable[..., tuple[int, str, str]]
@@ -368,6 +368,20 @@ def test_slash_commands_look_into_answers(
     assert "KL" in err
     assert [turn.reply.slot for turn in talk.conversation.tip.siblings if turn.reply] == ["a", "b"]
     assert not talk.models.has_other
+
+
+def test_slash_follow_takes_the_newest_checkpoint(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _run_with_checkpoints(tiny_folder, 100)
+    models = LocalModels()
+    models.load("a", "tiny@100", {})
+    talk = Talk(models, Manner({"max_tokens": 2}), {})
+    talk._take("/follow")
+    talk._take("one")
+    assert models.slots["a"].about["step"] == 100
+    shutil.copytree(tiny_folder, find_run("tiny").checkpoints / "step-000200")
+    talk._take("two")
+    assert models.slots["a"].about["step"] == 200
+    assert "step 200: weights in place" in capsys.readouterr().err
 
 
 def test_slash_save_adds_rows_and_replaces_nothing_unasked(

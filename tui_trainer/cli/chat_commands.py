@@ -13,6 +13,7 @@ from tui_trainer.config.catalogue import knobs_of, parse_text, shown
 from tui_trainer.config.knob_presets import SHAPING, find_knob_preset, list_knob_presets, save_knob_preset
 from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.errors import UsageError
+from tui_trainer.runs.store import find_run, split_checkpoint
 from tui_trainer.text import safe, safe_line
 from tui_trainer.tui.chat.asking import take_scores
 from tui_trainer.tui.chat.colours import DIFFERENCE, LOGPROB, RANK
@@ -159,6 +160,17 @@ def _against(talking: Talk, model: str) -> None:
     introduce(talking.models)
 
 
+def _follow(talking: Talk, _: str) -> None:
+    if talking.followed is not None:
+        talking.followed = None
+        talk().print("follows the run no more", style="dim")
+        return
+    slot = talking.models.slots["a"]
+    run = slot.about.get("run") or split_checkpoint(slot.reference)[0]
+    talking.followed = find_run(str(run))
+    talk().print(safe(f"follows {talking.followed.id}: its newest checkpoint answers"), style="dim")
+
+
 def _raw(talking: Talk, _: str) -> None:
     question, reply = _question(talking), talking.conversation.tip.reply
     request = talking.manner.prompt_to(question)
@@ -218,6 +230,7 @@ COMMANDS: Mapping[str, Command] = {
     "preset": Command("[NAME | save NAME]", "show, take or keep knobs under a name", _preset),
     "neutral": Command("", "let no knob change what the model says", _neutral),
     "against": Command("MODEL", "ask a second model the same, without a model no longer", _against),
+    "follow": Command("", "take each new checkpoint of the run, or no longer", _follow),
     "raw": Command("", "the tokens the model is given, and whether training has the same", _raw),
     "tokens": Command("[rank | difference]", "the last answer by log-probability, rank or B against A", _tokens),
     "save": Command("FORMAT FILE", "save as markdown or json, or as a row to train on", _save),

@@ -11,6 +11,8 @@ from tui_trainer.cli.chat_commands import COMMANDS, HELP
 from tui_trainer.cli.chat_local import LocalModels, interruptible
 from tui_trainer.cli.output import talk
 from tui_trainer.errors import ExitCode, WorkbenchError
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.runs.store import list_checkpoints
 from tui_trainer.text import safe
 from tui_trainer.tui.chat.asking import Manner, asked_for
 from tui_trainer.tui.chat.reply import Opening
@@ -27,12 +29,14 @@ class Talk:
 
     Attributes:
         conversation: what was said.
+        followed: the run whose newest checkpoint answers.
     """
 
     def __init__(self, models: LocalModels, manner: Manner, where: Mapping[str, str]) -> None:
         self.models = models
         self.where = where
         self.conversation = Conversation()
+        self.followed: RunLayout | None = None
         self._manner = manner
 
     @property
@@ -86,6 +90,7 @@ class Talk:
             WorkbenchError: they cannot.
         """
         opening = opening if opening is not None else Opening(self._manner.prefill)
+        self._catch_up()
         chosen = list(slots or self.models.slots)
         manner = self.manner
         if len(chosen) > 1:
@@ -93,3 +98,12 @@ class Talk:
         request = manner.request(question, opening, of_both=len(chosen) > 1)
         with interruptible() as cancellation:
             ask(self.models, self.conversation, question, opening, request, cancellation, slots=chosen)
+
+    def _catch_up(self) -> None:
+        """Take the newest checkpoint of the run that is followed."""
+        if self.followed is None:
+            return
+        newest = list_checkpoints(self.followed)[-1:]
+        if newest and newest[0].step != self.models.slots["a"].about.get("step"):
+            how = self.models.swap("a", f"{self.followed.id}@{newest[0].step}")
+            talk().print(safe(f"step {newest[0].step}: {how}"), style="dim")

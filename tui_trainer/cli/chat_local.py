@@ -57,6 +57,16 @@ class LocalModels:
             about = self.call("load", {"model": model, "slot": slot, **settings}, report)
         self.slots[slot] = Slot(model, about)
 
+    def swap(self, slot: str, model: str) -> str:
+        """Put another model's weights into a slot; returns how that was done.
+
+        Raises:
+            WorkbenchError: it cannot be had.
+        """
+        about = self.call("swap", {"model": model, "slot": slot})
+        self.slots[slot] = Slot(model, about)
+        return str(about.get("how") or "loaded")
+
     def drop_other(self) -> None:
         """Give the second model back."""
         if self.slots.pop("b", None) is not None:

@@ -20,7 +20,7 @@ def slot_note(slot: Slot) -> str:
         return slot.error
     if slot.task:
         return slot.task
-    if not slot.reference:
+    if not slot.reference and not slot.run:
         return "o chooses a model"
     words = list(_loaded_words(slot.about)) if slot.is_loaded else []
     if slot.run:

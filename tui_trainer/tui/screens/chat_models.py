@@ -174,6 +174,9 @@ class ModelsScreen(WorkbenchScreen):
     @work(group="follow-a", exclusive=True, exit_on_error=False)
     async def _follow(self, run: str) -> None:
         try:
+            if self.models.slot("a").reference:
+                await self.models.ensure_loaded()
+                await self.models_loaded()
             await self.models.follow("a", run)
         except WorkbenchError as error:
             self.say(str(error), problem=True)
