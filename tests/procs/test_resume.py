@@ -108,6 +108,17 @@ def test_a_rate_set_by_hand_stays_unless_the_configuration_says_another() -> Non
     assert overruled.rates[0][1] == pytest.approx(0.4 * dict(plan(resolved().config).rates)[30])
 
 
+def test_an_end_moved_by_hand_stays_where_it_is() -> None:
+    course = {"end": 50, "knots": [[0, 0], [30, 30], [70, 50]]}
+    before = state(max_steps=70, settings={"max_steps": 70, "schedule": "stretch", "course": course})
+    found = plan(resolved().config, before)
+    assert (found.is_exact, found.max_steps) == (True, 70)
+    assert dict(found.rates)[50] == pytest.approx(learning_rate_at(resolved().config.training, 40, 50))
+    assert note(found, "commands") == "stay as set by hand: max_steps 70, schedule stretch"
+    # another plan in the configuration overrules it
+    assert plan(resolved("training.num_train_epochs=3").config, before).max_steps == 75
+
+
 def test_more_processes_share_what_is_left() -> None:
     found = plan(resolved().config, world_size=2)
     # 80 rows of this epoch in batches of 8

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tui_trainer.config.course import Course
 from tui_trainer.config.derive import batches_per_epoch, plan_run, resumed_max_steps
 from tui_trainer.config.resolve import Layer, Values, resolve
 from tui_trainer.config.resuming import MEANING, OTHER_OPTIMISER, Difference, Effect, differences
@@ -20,6 +21,7 @@ from tui_trainer.config.toml import Document
 from tui_trainer.config.training import TrainingConfig
 from tui_trainer.errors import ConfigurationError
 from tui_trainer.runs.checkpoint_state import CheckpointState
+from tui_trainer.runs.files import whole_number
 
 VERSION = 1
 _CURVE_POINTS = 240
@@ -164,11 +166,15 @@ def plan_resume(
         note = "the order of the rows goes on, shared by another number of processes"
         found.append(Difference("processes", state.world_size, world_size, Effect.INEXACT, note))
     changed = {difference.key for difference in found}
-    max_steps = _max_steps(state, config, world_size)
+    planned = _max_steps(state, config, world_size)
+    moved = _moved_course(state)
+    course = moved if moved is not None and moved.end == planned else Course.planned(planned or 0)
+    max_steps = planned if course is not moved else whole_number(state.settings.get("max_steps"))
     before = _config_of(state)
-    rates_before = _rates(before.training, state, 0, state.max_steps, has_new_peak=False) if before else ()
+    course_before = moved or Course.planned(state.max_steps)
+    rates_before = _rates(before.training, state, 0, course_before, has_new_peak=False) if before else ()
     has_new_peak = "training.learning_rate" in changed
-    rates = _rates(config.training, state, state.step, max_steps, has_new_peak=has_new_peak) if max_steps else ()
+    rates = _rates(config.training, state, state.step, course, has_new_peak=has_new_peak) if max_steps else ()
     return ResumePlan(
         run=facts.run,
         step=state.step,
@@ -211,15 +217,33 @@ def _max_steps(state: CheckpointState, config: RunConfig, world_size: int) -> in
     )
 
 
-def _rates(training: TrainingConfig, state: CheckpointState, start: int, end: int, *, has_new_peak: bool) -> Rates:
-    """The curve of a schedule from one step to another; empty if nobody can know it."""
-    if schedule_problem(training, end) or not training.learning_rate:
+def _moved_course(state: CheckpointState) -> Course | None:
+    """The course of a run whose end was moved by hand."""
+    course = state.settings.get("course")
+    if not isinstance(course, Mapping) or "max_steps" not in state.settings:
+        return None
+    try:
+        return Course.restored(course["end"], course["knots"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _rates(
+    training: TrainingConfig, state: CheckpointState, start: int, course: Course, *, has_new_peak: bool
+) -> Rates:
+    """The curve of a schedule from one step to the end of a course; empty if nobody can know it."""
+    end, length = int(course.knots[-1][0]), int(course.end)
+    if schedule_problem(training, length) or not training.learning_rate:
         return ()
     peak = training.learning_rate if has_new_peak else state.learning_rate or training.learning_rate
     factor = peak / training.learning_rate
     stride = max((end - start) // _CURVE_POINTS, 1)
     steps = sorted({*range(start, end + 1, stride), *({state.step} if start <= state.step <= end else ()), end})
-    return tuple((step, factor * learning_rate_at(training, step, end)) for step in steps if step >= start)
+    return tuple(
+        (step, factor * learning_rate_at(training, int(course.position(step)), length))
+        for step in steps
+        if step >= start
+    )
 
 
 def _parts(
@@ -264,7 +288,8 @@ def _rows(state: CheckpointState, changed: set[str]) -> Part:
 def _settings(state: CheckpointState, changed: set[str]) -> Part:
     kept = {name: value for name, value in state.settings.items() if f"training.{name}" not in changed}
     lost = [name for name in state.settings if name not in kept]
-    words = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in kept.items()]
+    told = {name: value for name, value in kept.items() if isinstance(value, (int, float, str))}
+    words = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in told.items()]
     notes = [f"stay as set by hand: {', '.join(words)}"] if words else []
     notes += [f"set by hand before, overruled by the configuration: {', '.join(lost)}"] if lost else []
     return Part("commands", True, "; ".join(notes) or "none were set by hand")

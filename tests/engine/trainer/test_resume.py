@@ -168,6 +168,29 @@ def test_a_rate_set_by_hand_outlives_a_longer_run_but_not_a_new_rate(tiny: Any) 
     assert [event.learning_rate for event in other.written(StepMetrics)][-2:] == pytest.approx([2e-4, 2e-4])
 
 
+def test_a_moved_end_and_a_new_rate_go_together(tiny: Any) -> None:
+    given = (*SAVING, "save_steps=4", "max_steps=8", "lr_scheduler_type=linear", "warmup_steps=0")
+
+    class Stretch(TrainerCallback):
+        def __init__(self, run: Any) -> None:
+            self._run = run
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 1:
+                send(self._run.layout, "set", {"max_steps": 14, "schedule": "stretch"})
+
+    first = tiny.run(*given)
+    first.trainer.add_callback(Stretch(first))
+    killed(first, before=6)
+    second = tiny.run(*given, "learning_rate=5e-4")
+    second.train()
+    rates = {event.step: event.learning_rate for event in second.written(StepMetrics) if event.attempt == 1}
+    assert list(rates) == list(range(5, 15))
+    # from position 2 at step 2 to 8 at step 14: half a position a step
+    expected = {step: 5e-4 * (1 - (2 + (step - 1 - 2) / 2) / 8) for step in rates}
+    assert rates == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [

@@ -109,7 +109,7 @@ def restore(settings: Mapping[str, Any], trainer: Steerable) -> Values:
     if moved_end(settings, trainer.course) is None:
         kept = {name: value for name, value in settings.items() if name not in (*_ENDS, _SCHEDULE, _COURSE)}
     else:
-        trainer.course = Course.restored(settings[_COURSE]["end"], settings[_COURSE]["knots"])
+        trainer.course = course_of(settings)
     for name, value in kept.items():
         if name in _FIELDS and name not in _ENDS:
             _FIELDS[name](name, value, trainer, "keep")()
@@ -125,6 +125,11 @@ def moved_end(settings: Mapping[str, Any], planned: Course) -> int | None:
     if not isinstance(course, dict) or course.get("end") != planned.end:
         return None
     return whole_number(settings.get("max_steps"))
+
+
+def course_of(settings: Mapping[str, Any]) -> Course:
+    """The course of a run whose end was moved."""
+    return Course.restored(settings[_COURSE]["end"], settings[_COURSE]["knots"])
 
 
 def _how(arguments: Mapping[str, Any]) -> How:

@@ -19,7 +19,7 @@ from transformers.trainer_utils import has_length
 from typing_extensions import override
 
 from tui_trainer.config.course import ENDLESS, Course
-from tui_trainer.engine.trainer.live import moved_end
+from tui_trainer.engine.trainer.live import course_of, moved_end
 from tui_trainer.engine.trainer.resuming import ResumableTrainer
 
 
@@ -54,7 +54,11 @@ class MovableTrainer(ResumableTrainer):
     def _init_training_state(self, max_steps: int, *positional: Any) -> tuple[int, int]:
         """The state to begin with, of a run that ends where it was moved to before its checkpoint."""
         steps_per_epoch, _, *others = positional
-        moved = moved_end(self.resumption.settings(), self.course) if self.resumption else None
+        settings = self.resumption.settings() if self.resumption else {}
+        moved = moved_end(settings, self.course)
+        if moved is not None:
+            # before the schedule is placed, which asks for a position on it
+            self.course = course_of(settings)
         return super()._init_training_state(moved or max_steps, steps_per_epoch, self._planned_epochs, *others)
 
     @override

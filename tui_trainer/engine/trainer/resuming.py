@@ -94,6 +94,7 @@ class ResumableTrainer(Trainer):
         self._group = group
         self._resumption = resumption
         self._loss_before = 0.0
+        self._planned_steps = 0
         self.feed: Feed | None = None
         self.callback_handler.callbacks.insert(0, _Progress(self))
 
@@ -172,6 +173,7 @@ class ResumableTrainer(Trainer):
             )
             if args.max_steps > 0:
                 epochs = epoch + 1 + math.ceil(max(max_steps - step - updates_left, 0) / per_epoch)
+        self._planned_steps = max_steps
         num_examples, num_samples, total = others
         return epochs, per_epoch, num_examples, num_samples, total, in_epoch, max_steps
 
@@ -268,7 +270,7 @@ class ResumableTrainer(Trainer):
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = group["initial_lr"] = rate * factor
         self.lr_scheduler = None
-        scheduler: Any = self.create_scheduler(self.state.max_steps)
+        scheduler: Any = self.create_scheduler(self._planned_steps)
         if isinstance(scheduler, LambdaLR):
             scheduler.last_epoch = num_updates
             scheduler._step_count = num_updates + 1
