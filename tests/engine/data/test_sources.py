@@ -358,3 +358,19 @@ def test_rows_before_a_break_of_a_compressed_file(tmp_path: Path) -> None:
     assert all(isinstance(row, dict) for row in rows[:-1])
     assert isinstance(rows[-1], BadRow)
     assert "gzip data ends early" in rows[-1].message
+
+
+def test_a_large_row_group_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tui_trainer.engine.data.sources import arrow
+
+    monkeypatch.setattr(arrow, "_MAX_PIECE_BYTES", 4096)
+    rows = [{"text": f"row {number} " + "x" * 50, "tags": ["a"] * (number % 3)} for number in range(1000)]
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=700, use_dictionary=False)
+    source = opened(path)
+    pieces = source._groups.sizes  # type: ignore[attr-defined]
+    assert len(pieces) > 10
+    assert sum(pieces) == source.num_rows == 1000
+    assert list(source.rows(0, 1000)) == rows
+    for start in (900, 650, 3, 699, 400):
+        assert list(source.rows(start, start + 5)) == rows[start : start + 5]

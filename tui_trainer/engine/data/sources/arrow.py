@@ -5,7 +5,8 @@ from __future__ import annotations
 import bisect
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,9 @@ from tui_trainer.engine.data.sources.file_fingerprint import file_fingerprint
 from tui_trainer.engine.data.sources.recognise import DataFile
 from tui_trainer.errors import DataError
 
-_MAX_GROUP_BYTES = 1 << 30
+_MAX_PIECE_BYTES = 16 << 20
+"""Of a row group of Parquet, unpacked, that is held at a time."""
+
 _FILE_MARK = b"ARROW1"
 _MARK_BYTES = 8
 
@@ -110,22 +113,59 @@ class _Groups:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """Neighbouring rows of a row group that are held at a time.
+
+    Attributes:
+        group: the row group.
+        order: which piece of it.
+        num_rows: rows of the piece.
+        num_rows_each: rows of every piece of the group but the last.
+    """
+
+    group: int
+    order: int
+    num_rows: int
+    num_rows_each: int
+
+
 class _ParquetGroups(_Groups):
+    """Row groups, of which the large ones are read in pieces, one behind the other; going back begins at the first."""
+
     def __init__(self, file: DataFile) -> None:
         self._file = pq.ParquetFile(file.path, memory_map=True)
         self.schema = self._file.schema_arrow
         metadata = self._file.metadata
-        self.sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        self._pieces: list[_Piece] = []
         for group in range(metadata.num_row_groups):
-            if metadata.row_group(group).total_byte_size > _MAX_GROUP_BYTES:
-                raise DataError(
-                    f"has a row group of more than {_MAX_GROUP_BYTES >> 20} MB",
-                    where=str(file.path),
-                    remedy="Write it again with smaller row groups.",
-                )
+            about = metadata.row_group(group)
+            self._pieces += _pieces_of(group, about.num_rows, about.total_byte_size)
+        self.sizes = [piece.num_rows for piece in self._pieces]
+        self._running: tuple[int, int, Iterator[pa.RecordBatch]] | None = None
+        """Row group, order of the next piece and what reads it, where a large group is being read."""
 
     def read(self, group: int) -> pa.Table:
-        return self._file.read_row_group(group)
+        piece = self._pieces[group]
+        if piece.num_rows_each >= self._file.metadata.row_group(piece.group).num_rows:
+            self._running = None
+            return self._file.read_row_group(piece.group)
+        if self._running is None or self._running[0] != piece.group or self._running[1] > piece.order:
+            batches = self._file.iter_batches(batch_size=piece.num_rows_each, row_groups=[piece.group])
+            self._running = piece.group, 0, batches
+        _, order, batches = self._running
+        self._running = None
+        for _ in range(order, piece.order):
+            next(batches)
+        table = pa.Table.from_batches([next(batches)])
+        self._running = piece.group, piece.order + 1, batches
+        return table
+
+
+def _pieces_of(group: int, num_rows: int, num_bytes: int) -> list[_Piece]:
+    each = num_rows if num_bytes <= _MAX_PIECE_BYTES else max(num_rows * _MAX_PIECE_BYTES // num_bytes, 1)
+    starts = range(0, num_rows, max(each, 1))
+    return [_Piece(group, order, min(each, num_rows - start), each) for order, start in enumerate(starts)]
 
 
 class _ArrowGroups(_Groups):
