@@ -25,6 +25,13 @@ from tui_trainer.runs.identity import ProcessIdentity
 from tui_trainer.runs.journal import JournalWriter
 from tui_trainer.runs.layout import RunLayout
 
+LAST_WORDS = {
+    "gpu": {"kind": "OutOfMemoryError", "message": "CUDA out of memory. Tried to allocate 2 GiB"},
+    "nan": {"kind": "NotANumberError", "message": "the loss is no longer a number", "reason": "nan"},
+    "data": {"kind": "DataError", "message": "rows.jsonl:3: is not valid JSON", "reason": "data"},
+}
+"""What a real trainer leaves in its rank's file."""
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -116,10 +123,9 @@ def obey(layout: RunLayout, journal: JournalWriter, step: int) -> bool:
 
 def crash(how: str, rank: int, layout: RunLayout) -> None:
     """End badly."""
-    if how == "exception":
+    if how in LAST_WORDS:
         me = read_json(layout.rank(rank)) or {}
-        words = {"kind": "OutOfMemoryError", "message": "CUDA out of memory. Tried to allocate 2 GiB"}
-        write_json(layout.rank(rank), me | {"exception": words})
+        write_json(layout.rank(rank), me | {"exception": LAST_WORDS[how]})
         sys.exit(1)
     if how == "disk":
         raise OSError(28, "No space left on device")

@@ -228,3 +228,11 @@ def test_the_signals_by_which_the_launcher_cleans_up_hide_no_error() -> None:
     verdict = classify(Evidence(exit_code=1, log_tail=TRACEBACK % "ValueError: odd" + TORCHRUN % "1 (pid: 32513)"))
     assert verdict.reason == "library_error"
     assert "SIGTERM" not in verdict.message
+
+
+def test_ranks_that_save_when_their_launcher_dies_do_not_make_it_a_stop() -> None:
+    stopped = RunStopped(step=5, reason="asked to stop by SIGTERM")
+    outcome = outcome_of(stopped, Evidence(exit_code=-9), Rung.TERMINATED, None)
+    assert (outcome.state, outcome.reason) == (State.FAILED, "killed")
+    assert outcome_of(stopped, Evidence(exit_code=0), Rung.RUNNING, None).reason == "preempted"
+    assert outcome_of(stopped, Evidence(exit_code=-9), Rung.TERMINATED, StopOrder(by="me")).state is State.STOPPED

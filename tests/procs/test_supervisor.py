@@ -86,8 +86,10 @@ def test_pause_and_continue_are_states(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("crash", "reason"),
     [
-        ("exception", "gpu_out_of_memory"),
+        ("gpu", "gpu_out_of_memory"),
+        ("nan", "nan"),
         ("disk", "disk_full"),
+        ("data", "data"),
         ("SIGKILL", "killed"),
         ("SIGSEGV", "library_error"),
         ("exit", "library_error"),

@@ -46,6 +46,11 @@ def outcome_of(final: Event | None, evidence: Evidence, rung: Rung, stop: StopOr
     """
     if isinstance(final, RunFinished):
         return Outcome(State.FINISHED)
+    is_orphaned = isinstance(final, RunStopped) and stop is None and rung >= Rung.TERMINATED
+    if is_orphaned and evidence.exit_code:
+        # the launcher died, and the ranks that it left behind saved when they were told to end
+        verdict = classify(evidence)
+        return Outcome(State.FAILED, verdict.reason, verdict.message, verdict.remedy)
     is_silent = final is None and not evidence.exceptions
     if was_preempted(final, stop) and (is_silent or isinstance(final, RunStopped)):
         saved = "It had saved before." if isinstance(final, RunStopped) else "It could not save in time."

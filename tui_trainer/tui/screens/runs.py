@@ -51,9 +51,16 @@ class RunsScreen(WorkbenchScreen):
         Binding("a", "clone", "Clone", id="runs-clone", tooltip="Take the run's configuration into Args"),
         Binding("x", "stop", "Stop", id="runs-stop", tooltip="The stop ladder: save first, end, kill"),
         Binding(
-            "less_than_sign", "earlier(-1)", "Earlier", show=False, id="runs-earlier", tooltip="Forward in the queue"
+            "less_than_sign",
+            "change_place(-1)",
+            "Earlier",
+            show=False,
+            id="runs-earlier",
+            tooltip="Forward in the queue",
         ),
-        Binding("greater_than_sign", "earlier(1)", "Later", show=False, id="runs-later", tooltip="Back in the queue"),
+        Binding(
+            "greater_than_sign", "change_place(1)", "Later", show=False, id="runs-later", tooltip="Back in the queue"
+        ),
         Binding("r", "resume", "Resume", id="runs-resume", tooltip="Go on from a checkpoint: the plan first"),
         Binding("R", "rename", "Rename", id="runs-rename", tooltip="Give the run another name"),
         Binding("D", "delete", "Delete", id="runs-delete", tooltip="Delete the run and its files"),
@@ -203,7 +210,7 @@ class RunsScreen(WorkbenchScreen):
         else:
             self.app.push_screen(Stopping(summary.record.layout))
 
-    def action_move(self, direction: int) -> None:
+    def action_change_place(self, direction: int) -> None:
         """Move a waiting run in the queue."""
         from tui_trainer.procs.queue import Queue
 
