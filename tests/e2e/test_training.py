@@ -215,28 +215,22 @@ async def test_what_the_preview_shows_is_what_the_first_batch_holds(tmp_path: Pa
         assert set(labels[length:]) <= {-100}
 
 
-@pytest.mark.parametrize("how", ["rank", "launcher"])
-def test_a_lost_process_of_two_ranks_is_started_again_from_the_last_checkpoint(runs: Runs, how: str) -> None:
+def test_a_lost_rank_of_two_starts_the_run_again_from_its_last_checkpoint(runs: Runs) -> None:
     run = runs.start(
         "launch.num_processes=2",
         "launch.max_restarts=2",
         "launch.restart_delay=0",
-        "training.max_steps=60",
+        "training.max_steps=30",
         "training.save_steps=5",
         "training.per_device_train_batch_size=1",
     )
     run.wait_until(lambda: len(run.events(CheckpointSaved)) >= 2)
-    victim = rank_processes(run.layout)[-1].pid
-    os.kill(victim if how == "rank" else _parent(victim), signal.SIGKILL)
+    os.kill(rank_processes(run.layout)[-1].pid, signal.SIGKILL)
     status = run.wait()
-    assert (status.state, status.step, status.restarts) == (State.FINISHED, 60, 1), run.log()
+    assert (status.state, status.step, status.restarts) == (State.FINISHED, 30, 1), run.log()
     (resumed,) = run.events(RunResumed)
     assert resumed.step >= 10
     assert resumed.step % 5 == 0
     (alert,) = [event for event in run.events(Alert) if event.kind == "restart"]
     assert "starts again" in alert.message
-    assert {event.step for event in run.events(StepMetrics)} == set(range(1, 61))
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    assert {event.step for event in run.events(StepMetrics)} == set(range(1, 31))
