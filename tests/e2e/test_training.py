@@ -160,6 +160,23 @@ def test_a_stopped_run_of_two_ranks_goes_on_where_it_was(runs: Runs) -> None:
     assert attempts == {0, 1}
 
 
+def test_commands_to_two_ranks_are_carried_out_once_each_and_the_end_moves(runs: Runs) -> None:
+    run = runs.start("launch.num_processes=2", "training.max_steps=2000", "training.save_strategy=no")
+    run.wait_until(lambda: run.events(StepMetrics))
+    sent = [send(run.layout, "set", {"learning_rate": (number + 1) * 1e-5}).id for number in range(20)]
+    (run.layout.control / "0.json").write_text("garbage")
+    run.wait_until(lambda: len(run.events(ControlApplied)) > len(sent))
+    end = run.events(StepMetrics)[-1].step + 200
+    send(run.layout, "set", {"max_steps": end, "schedule": "keep"})
+    run.wait_until(lambda: run.status.max_steps == end)
+    assert run.wait().state is State.FINISHED, run.log()
+    answers = run.events(ControlApplied)
+    assert [answer.id for answer in answers if answer.id in sent] == sent
+    assert [answer.command for answer in answers if answer.error] == ["refused"]
+    assert run.status.step == end
+    assert run.events(RunFinished)[0].step == end
+
+
 def test_a_signal_to_one_of_two_ranks_saves_on_both(runs: Runs) -> None:
     run = runs.start("launch.num_processes=2", "training.max_steps=2000", "training.logging_steps=5")
     run.wait_until(lambda: run.events(StepMetrics))

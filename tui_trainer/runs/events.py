@@ -92,6 +92,7 @@ class StepMetrics(Event):
         loss: mean over the trained tokens since the last event.
         step_seconds: mean seconds a step.
         memory_bytes: peak memory of rank 0, of the GPU where there is one.
+        data_seconds: mean seconds a step that rank 0 waited for its rows.
     """
 
     loss: float | None = None
@@ -102,6 +103,7 @@ class StepMetrics(Event):
     tokens_per_second: float | None = None
     step_seconds: float | None = None
     memory_bytes: int | None = None
+    data_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

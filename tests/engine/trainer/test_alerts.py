@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from tui_trainer.engine.trainer.alerts import RunAlerts
+from tui_trainer.engine.trainer.checkpoint import Checkpoints
 from tui_trainer.engine.trainer.failures import NotANumberError
 from tui_trainer.engine.trainer.mailbox import Group, Health, Mailbox
-from tui_trainer.engine.trainer.watch import LossWatch
+from tui_trainer.engine.trainer.watch import LossWatch, OverflowWatch
 from tui_trainer.runs.control import send
 from tui_trainer.runs.events import Alert, CheckpointSaved, RunFinished, RunPaused, StepMetrics
 from tui_trainer.runs.store import list_checkpoints
@@ -156,4 +159,74 @@ def test_an_exploding_gradient_is_an_alert(tiny: Any) -> None:
     run = tiny.run("max_steps=25", "lr_scheduler_type=constant", rows=tiny.rows(100))
     run.trainer.add_callback(Scale())
     run.train()
-    assert [(alert.kind, alert.step) for alert in run.written(Alert)] == [("gradient_explosion", 25)]
+    alerts = [(alert.kind, alert.step) for alert in run.written(Alert)]
+    assert alerts == [("loss_spike", 25), ("gradient_explosion", 25)]
+
+
+def told(tiny: Any, *entries: dict[str, float]) -> list[tuple[str, int]]:
+    """The alerts that follow from log entries of the steps 1, 2, 3, …"""
+    run = tiny.run()
+    alerts = RunAlerts(run.events, run.layout, Checkpoints(run.layout, Group(0, 1, torch.device("cpu")), run.events))
+    for step, logs in enumerate(entries, start=1):
+        alerts.on_log(run.trainer.args, TrainerState(global_step=step), TrainerControl(), logs)
+    return [(alert.kind, alert.step) for alert in run.written(Alert)]
+
+
+def noisy(count: int, middle: float) -> list[dict[str, float]]:
+    dice = random.Random(3)
+    return [{"loss": middle * dice.uniform(0.8, 1.2), "learning_rate": 1e-4} for _ in range(count)]
+
+
+def test_a_spike_of_the_loss_is_an_alert_and_noise_is_none(tiny: Any) -> None:
+    assert told(tiny, *noisy(60, 2.0), {"loss": 9.0}, *noisy(5, 2.0)) == [("loss_spike", 61)]
+
+
+def test_a_falling_loss_and_a_first_step_without_a_rate_are_none(tiny: Any) -> None:
+    falling = [{"loss": 8 * 0.97**step, "learning_rate": 1e-5 * step} for step in range(100)]
+    assert told(tiny, *falling) == []
+
+
+def test_a_learning_rate_of_zero_is_an_alert(tiny: Any) -> None:
+    assert told(tiny, *noisy(3, 2.0), *[{"loss": 2.0, "learning_rate": 0.0}] * 3) == [("zero_rate", 5)]
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, [("slow_data", 21)]), (0.1, [])])
+def test_waiting_for_rows_is_an_alert(tiny: Any, share: float, expected: list[Any]) -> None:
+    entries = [{**entry, "step_seconds": 2.0, "data_seconds": 2.0 * share} for entry in noisy(40, 2.0)]
+    assert told(tiny, *entries) == expected
+
+
+def test_the_time_waited_for_rows_is_measured(tiny: Any) -> None:
+    class Slow(list[Any]):
+        def __getitem__(self, index: Any) -> Any:
+            time.sleep(0.01)
+            return super().__getitem__(index)
+
+    run = tiny.run("max_steps=3", rows=Slow(tiny.rows(12)))
+    run.train()
+    waited = [event.data_seconds for event in run.written(StepMetrics)]
+    assert all(0.04 <= seconds < 5 for seconds in waited)
+
+
+def test_a_gpu_that_is_nearly_full_is_an_alert(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui_trainer.engine.trainer.alerts.gpu_memory", lambda _: (78 * 10**9, 80 * 10**9))
+    run = tiny.run("max_steps=2")
+    run.train()
+    (alert,) = [alert for alert in run.written(Alert) if alert.kind == "memory"]
+    assert "78.0 of 80.0 GB" in alert.message
+
+
+def test_updates_that_float16_skips_are_an_alert_when_they_are_many(tiny: Any) -> None:
+    run = tiny.run()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer, watch = torch.optim.SGD([weight], lr=0.1), OverflowWatch(run.events)
+    for step in range(1, 9):
+        weight.grad = torch.full((1,), float("inf") if step > 2 else 1.0)
+        scaler.scale(torch.ones(1))
+        scaler.unscale_(optimizer)
+        before = scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        watch.end_step(step, is_skipped=scaler.get_scale() < before)
+    assert [(alert.kind, alert.step) for alert in run.written(Alert)] == [("fp16_overflow", 7)]

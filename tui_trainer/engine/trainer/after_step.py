@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from tui_trainer.engine.trainer.tools import RunTools
 from tui_trainer.engine.trainer.trainer import RunTrainer
+from tui_trainer.engine.trainer.watch import OverflowWatch
 
 
 class AfterStep(TrainerCallback):
@@ -22,6 +23,7 @@ class AfterStep(TrainerCallback):
     def __init__(self, trainer: RunTrainer, tools: RunTools) -> None:
         self._trainer = trainer
         self._tools = tools
+        self._overflow = OverflowWatch(tools.events)
         self._is_begun = False
 
     @override
@@ -46,4 +48,6 @@ class AfterStep(TrainerCallback):
         """Look at the loss and into the mailbox."""
         self._trainer.window.end_step()
         self._tools.watch.end_step(state.global_step, is_last=state.global_step >= state.max_steps)
+        is_skipped = bool(self._trainer.accelerator.optimizer_step_was_skipped)
+        self._overflow.end_step(state.global_step, is_skipped=is_skipped)
         self._tools.steering.after_step(self._trainer, self._tools.watch)

@@ -5,6 +5,8 @@ Base of `engine.trainer.trainer.RunTrainer`.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -46,6 +48,21 @@ class MeasuredTrainer(MovableTrainer):
     def window(self) -> Window:
         """What was counted since the last log entry."""
         return self._window
+
+    @override
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        """The batches of a step; counts how long they are waited for."""
+        return super().get_batch_samples(self._timed(epoch_iterator), num_batches, device)
+
+    def _timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            started = time.monotonic()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self._window.add_waiting(time.monotonic() - started)
+            yield batch
 
     @override
     def training_step(
@@ -105,6 +122,7 @@ class MeasuredTrainer(MovableTrainer):
             logs["num_input_tokens"] = self.state.num_input_tokens_seen
             logs["tokens_per_second"] = self._window_tokens / max(seconds, 1e-9)
             logs["step_seconds"] = seconds / max(num_steps, 1)
+            logs["data_seconds"] = self._window.take_waiting() / max(num_steps, 1)
             logs["memory_bytes"] = peak_memory(self.args.device)
             self._window_tokens = 0
         super().log(logs, start_time)

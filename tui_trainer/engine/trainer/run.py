@@ -21,8 +21,9 @@ from tui_trainer.engine.models.stop_tokens import stop_token_ids
 from tui_trainer.engine.models.tokenizer import load_tokenizer
 from tui_trainer.engine.report import Report
 from tui_trainer.engine.trainer.after_step import AfterStep
+from tui_trainer.engine.trainer.alerts import RunAlerts
 from tui_trainer.engine.trainer.arguments import training_arguments
-from tui_trainer.engine.trainer.callbacks import RunAlerts, RunEvents
+from tui_trainer.engine.trainer.callbacks import RunEvents
 from tui_trainer.engine.trainer.checkpoint import Checkpoints
 from tui_trainer.engine.trainer.command_log import CommandLog
 from tui_trainer.engine.trainer.copies import CheckpointCopies

@@ -11,6 +11,12 @@ import time
 
 import torch
 
+from tui_trainer.engine.trainer.journal import EventLog
+from tui_trainer.runs.events import Alert
+
+_MANY_SKIPPED = 5
+"""Updates skipped in a row that are too many; the search for a scale needs one or two."""
+
 
 class LossWatch:
     """Finds the step at which the loss stops being a finite number.
@@ -77,12 +83,22 @@ class Window:
     def __init__(self) -> None:
         self._mark = time.monotonic()
         self._seconds = 0.0
+        self._waited = 0.0
         self.num_steps = 0
         self._num_tokens: int | torch.Tensor = 0
 
     def add_tokens(self, count: int | torch.Tensor) -> None:
         """Count the tokens of one batch of this rank."""
         self._num_tokens = self._num_tokens + count
+
+    def add_waiting(self, seconds: float) -> None:
+        """Count time in which the rows of a batch were waited for."""
+        self._waited += seconds
+
+    def take_waiting(self) -> float:
+        """Seconds waited since the last call."""
+        waited, self._waited = self._waited, 0.0
+        return waited
 
     def end_step(self) -> None:
         """Close a step."""
@@ -104,6 +120,34 @@ class Window:
         taken = self.num_steps, self._seconds
         self.num_steps, self._seconds = 0, 0.0
         return taken
+
+
+class OverflowWatch:
+    """Counts the updates that float16 makes impossible: gradients too large for it, for which a step is skipped.
+
+    A few are normal, that is how the loss scale is found; many in a row are not.
+
+    Args:
+        events: where that is reported.
+    """
+
+    def __init__(self, events: EventLog) -> None:
+        self._events = events
+        self._num_skipped = 0
+
+    def end_step(self, step: int, *, is_skipped: bool) -> None:
+        """Take in whether the update of a step was skipped."""
+        self._num_skipped = self._num_skipped + 1 if is_skipped else 0
+        if self._num_skipped == _MANY_SKIPPED:
+            self._events.write(
+                Alert(
+                    step=step,
+                    kind="fp16_overflow",
+                    message=f"{_MANY_SKIPPED} updates in a row were skipped: the gradients overflow in float16",
+                    remedy="Lower the learning rate; on a GPU that has it, train with bf16 instead.",
+                ),
+                durable=True,
+            )
 
 
 def peak_memory(device: torch.device) -> int:
