@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from tui_trainer.config.catalogue import ALIASES, catalogue
+from tui_trainer.config.importing import importer
 from tui_trainer.config.importing.importer import TOOLS, Imported, import_config
 from tui_trainer.config.load import load_config
 from tui_trainer.errors import ConfigurationError, UsageError
@@ -471,6 +474,8 @@ def test_the_arguments_that_swift_leaves_behind_are_json(write: Write) -> None:
         ("bf16: 'true'", "bf16", True),
         ("eval_strategy: no", "eval_strategy", "no"),
         ("seed: '7'", "seed", 7),
+        ("project: 2026-11-24", "project", "2026-11-24"),
+        ("lr_scheduler_kwargs: {min_lr: 1, end:}", "lr_scheduler_kwargs", {"min_lr": 1}),
         ("group_by_length: false", "train_sampling_strategy", "random"),
         ("group_by_length: true", "train_sampling_strategy", "group_by_length"),
         ("gradient_checkpointing: false", "activation_checkpointing", False),
@@ -513,7 +518,7 @@ def test_hostile_names_stay_comments(write: Write) -> None:
         ("just words", "no settings"),
         ("", "no settings"),
         ("- 1", "no settings"),
-        ("a: 2026-13-45", "not valid YAML"),
+        ("? [a]\n: 1", "not valid YAML"),
         ("stage: ppo", "not trained here"),
         ("finetuning_type: freeze", "not trained here"),
     ],
@@ -537,3 +542,29 @@ def test_files_that_cannot_be_told_or_read(write: Write, tmp_path: Path) -> None
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigurationError, match="not UTF-8"):
         import_config(tmp_path / "bytes.yaml")
+
+
+STRANGE: list[Any] = [
+    True, 0, -1, 7.5, float("inf"), "", "x", "1e-4", "a,b", "#5", "[1", [], [None], [[1]], [1, {"path": 3}],
+    [{"path": "json", "data_files": "f.jsonl", "type": "alpaca:chat"}], [{"path": "a", "type": {"format": 1}}],
+    {}, {"a": {"b": [1]}}, {"pad_token": 1}, 10**30, "\x00",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_values_of_any_kind_are_carried_or_told(write: Write, tool: str) -> None:
+    """Each key of the tool with values that nobody meant; an error of ours would be none of these two."""
+    mine = {"llamafactory": "finetuning_type", "axolotl": "adapter", "trl": "use_peft", "swift": "tuner_type"}[tool]
+    folder = Path(importer.__file__).parent
+    text = "".join(path.read_text() for path in folder.glob(f"{tool}*.py"))
+    keys = sorted(set(re.findall(r'"([a-z_0-9]+)"', text)))
+    assert len(keys) > 60
+    draw = random.Random(0)
+    for _ in range(80):
+        tree = {mine: "lora"} | {key: draw.choice(STRANGE) for key in draw.sample(keys, 3)}
+        try:
+            imported = write(json.dumps(tree), tool, "strange.json")
+        except ConfigurationError as error:
+            assert "not trained here" in str(error), tree  # noqa: PT017 - most draws raise nothing
+        else:
+            assert tomllib.loads(imported.toml)["name"]

@@ -11,13 +11,7 @@ from typing import Any
 
 from tui_trainer.config.importing.axolotl_data import carry_data
 from tui_trainer.config.importing.axolotl_names import IDLE, KEYS, LEFT_OUT, SIGNS
-from tui_trainer.config.importing.carrying import (
-    Carrier,
-    Tool,
-    listed,
-    module_names,
-    warm_up,
-)
+from tui_trainer.config.importing.carrying import Carrier, Tool, is_count, listed, module_names, quantised, warm_up
 
 _STAGES = {"dpo": "dpo", "kto": "kto", "orpo": "orpo", "grpo": "grpo"}
 _ATTENTION = {
@@ -41,7 +35,7 @@ _LIGER = ("rope", "rms_norm", "swiglu", "cross_entropy", "fused_linear_cross_ent
 
 
 def _convert(carrier: Carrier) -> None:
-    carrier.name(carrier.take("wandb_name"), carrier.take("output_dir"))
+    carrier.name_after("wandb_name", "output_dir")
     carrier.skip("output_dir")
     _model(carrier)
     _adapter(carrier)
@@ -57,13 +51,17 @@ def _convert(carrier: Carrier) -> None:
 
 
 def _stage(carrier: Carrier) -> str:
-    method = carrier.take("rl")
+    method = carrier.plain("rl")
     if method in _STAGES:
+        carrier.num_carried += 1
         stage = _STAGES[method]
+    elif carrier.take("process_reward_model"):
+        carrier.refuse("process_reward_model", ("reward_model", *_STAGES))
     elif carrier.take("reward_model"):
         stage = "reward"
     else:
-        carrier.leave("rl", f"is not trained here; methods are {', '.join(_STAGES)}")
+        if method:
+            carrier.refuse("rl", _STAGES)
         is_text = carrier.has("pretraining_dataset") or _is_all_completion(carrier.document.tree.get("datasets"))
         stage = "pretrain" if is_text else "sft"
     carrier.values["stage"] = stage
@@ -79,11 +77,7 @@ def _model(carrier: Carrier) -> None:
     for key, ours in _ATTENTION.items():
         if carrier.take(key):
             carrier.put("model.attn_implementation", ours, key)
-    if carrier.take("load_in_4bit"):
-        carrier.put("model.quantization", "nf4", "load_in_4bit")
-    elif carrier.take("load_in_8bit"):
-        carrier.put("model.quantization", "int8", "load_in_8bit")
-    carrier.take("load_in_8bit")
+    quantised(carrier)
     tokens = carrier.take("special_tokens")
     if isinstance(tokens, Mapping):
         carrier.put("data.pad_token", tokens.get("pad_token"), "special_tokens")
@@ -92,12 +86,12 @@ def _model(carrier: Carrier) -> None:
 
 
 def _adapter(carrier: Carrier) -> None:
-    kind = carrier.take("adapter")
+    kind = carrier.plain("adapter")
     if not kind:
         carrier.skip(*_LORA, *_LORA_MORE)
         return
     if kind not in ("lora", "qlora"):
-        carrier.leave("adapter", f"{kind!r} is not trained here, LoRA is")
+        carrier.refuse("adapter", ("lora", "qlora"))
     carrier.values["lora.r"] = 8
     carrier.num_carried += 1
     carrier.rename(_LORA)
@@ -131,9 +125,8 @@ def _schedule(carrier: Carrier) -> None:
     if carrier.document.tree.get("warmup_steps") is None and carrier.document.tree.get("warmup_ratio") is None:
         carrier.default("training.warmup_steps", 0.03, "the same share there, but at most 100 steps")
     warm_up(carrier)
-    name = carrier.take("optimizer")
-    carrier.put("training.optim", _OPTIMISERS.get(name, name), "optimizer")
-    shape, least = carrier.take("lr_scheduler"), carrier.take("cosine_min_lr_ratio")
+    carrier.put_called("training.optim", "optimizer", _OPTIMISERS)
+    shape, least = carrier.plain("lr_scheduler"), carrier.take("cosine_min_lr_ratio")
     if least and shape in (None, "cosine"):
         carrier.put("training.lr_scheduler_kwargs", {"min_lr_rate": least}, "cosine_min_lr_ratio")
         shape = "cosine_with_min_lr"
@@ -146,8 +139,7 @@ def _schedule(carrier: Carrier) -> None:
 
 def _precision(carrier: Carrier) -> None:
     """bfloat16 there is the type of the weights too; `auto` is bfloat16 where the GPU has it."""
-    half, short = carrier.document.tree.get("bf16", "auto"), carrier.take("bfloat16")
-    carrier.take("bf16")
+    half, short = carrier.plain("bf16") if "bf16" in carrier.document.tree else "auto", carrier.take("bfloat16")
     if carrier.take("fp16") and half in ("auto", None, False):
         carrier.put("training.fp16", True, "fp16")
         carrier.default("model.dtype", "float16", "the type of the weights too")
@@ -174,8 +166,10 @@ def _moments(carrier: Carrier) -> None:
         if what == "eval" and not has_rows:
             carrier.skip("eval_steps", "evals_per_epoch", "eval_strategy")
             continue
-        each, steps, strategy = (carrier.take(key) for key in (plural, f"{what}_steps", f"{what}_strategy"))
-        if each:
+        each, steps, strategy = (carrier.plain(key) for key in (plural, f"{what}_steps", f"{what}_strategy"))
+        if each and not (is_count(each) and is_count(epochs)):
+            carrier.leave(plural, "is no number of times")
+        elif each:
             is_once = each == 1
             carrier.put(f"training.{what}_strategy", "epoch" if is_once else "steps", plural)
             if not is_once:
@@ -209,11 +203,13 @@ def _spreading(carrier: Carrier) -> None:
     if not options and not config:
         return
     carrier.put("training.fsdp", options or True, "fsdp")
-    plain = {str(key).removeprefix("fsdp_"): value for key, value in (config or {}).items() if value is not None}
+    plain = {str(key).removeprefix("fsdp_"): value for key, value in config.items()} if isinstance(config, dict) else {}
     if version:
         plain.setdefault("version", version)
     if plain:
         carrier.put("training.fsdp_config", plain, "fsdp_config")
+    elif config:
+        carrier.leave("fsdp_config", "must be a table")
 
 
 def _trackers(carrier: Carrier) -> None:

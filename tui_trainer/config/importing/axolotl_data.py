@@ -6,12 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tui_trainer.config.importing.carrying import (
-    ALPACA_SYSTEM,
-    ONE_EVALUATION,
-    OWN_TEMPLATE,
-    Carrier,
-)
+from tui_trainer.config.importing import reasons
+from tui_trainer.config.importing.carrying import Carrier, held_out_share
 
 _FILE_TYPES = ("json", "csv", "parquet", "arrow", "text")
 _TEMPLATES = {"chatml": "chatml", "alpaca": "instruction"}
@@ -151,9 +147,9 @@ def _messages(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _template(carrier: Carrier, entries: list[Any]) -> None:
     """The chat template; for rows of the type alpaca alone the prompt that axolotl puts around them."""
-    template, jinja = carrier.take("chat_template"), carrier.take("chat_template_jinja")
+    template, jinja = carrier.plain("chat_template"), carrier.take("chat_template_jinja")
     datasets = [entry for entry in entries if isinstance(entry, Mapping)]
-    template = template or next((entry["chat_template"] for entry in datasets if entry.get("chat_template")), None)
+    template = template or next((str(entry["chat_template"]) for entry in datasets if entry.get("chat_template")), None)
     if jinja and str(jinja).endswith(".jinja"):
         carrier.put("data.template", jinja, "chat_template_jinja")
     elif jinja:
@@ -161,16 +157,15 @@ def _template(carrier: Carrier, entries: list[Any]) -> None:
     elif template in _TEMPLATES:
         carrier.put("data.template", _TEMPLATES[template], "chat_template")
     elif template not in _OWN_TEMPLATES:
-        carrier.leave("chat_template", OWN_TEMPLATE)
+        carrier.leave("chat_template", reasons.OWN_TEMPLATE)
     elif datasets and all(entry.get("type") == "alpaca" for entry in datasets):
         carrier.default("data.template", "instruction", "the prompt that the type alpaca is put into")
-        carrier.default("data.system", ALPACA_SYSTEM, "the sentence that the type alpaca begins with")
+        carrier.default("data.system", reasons.ALPACA_SYSTEM, "the sentence that the type alpaca begins with")
 
 
 def _lengths(carrier: Carrier) -> None:
     carrier.put("data.max_length", carrier.take("sequence_len"), "sequence_len")
-    policy = carrier.take("excess_length_strategy")
-    carrier.put("data.truncation", _TRUNCATION.get(policy, policy), "excess_length_strategy")
+    carrier.put_called("data.truncation", "excess_length_strategy", _TRUNCATION)
     carrier.put("data.packing", carrier.take("sample_packing"), "sample_packing")
     is_padded = carrier.take("pad_to_sequence_len")
     carrier.put("data.padding", "max_length" if is_padded else None, "pad_to_sequence_len")
@@ -179,14 +174,11 @@ def _lengths(carrier: Carrier) -> None:
 
 
 def _held_out(carrier: Carrier, stage: str) -> None:
-    size, tests = carrier.take("val_set_size"), carrier.take("test_datasets")
-    if isinstance(size, (int, float)) and size >= 1:
-        carrier.leave("val_set_size", "a number of rows cannot be held out, only a share: data.eval_split = 0.1")
-    elif size:
-        carrier.put("data.eval_split", float(size) if isinstance(size, (int, float)) else size, "val_set_size")
+    held_out_share(carrier, "val_set_size")
+    tests = carrier.take("test_datasets")
     entries = tests if isinstance(tests, list) else []
     files = [source["path"] for entry in entries for source in _sources(carrier, "test_datasets", entry, stage)]
     if len(files) == 1 and Path(files[0]).suffix:
         carrier.put("data.eval_split", files[0], "test_datasets")
     elif entries:
-        carrier.leave("test_datasets", ONE_EVALUATION)
+        carrier.leave("test_datasets", reasons.ONE_EVALUATION)

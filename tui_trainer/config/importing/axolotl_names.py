@@ -5,12 +5,7 @@ Read by `axolotl`; those of `axolotl.utils.schemas` (July 2026).
 
 from __future__ import annotations
 
-from tui_trainer.config.importing.carrying import (
-    GO_ON_WITH_ADAPTER,
-    NO_GROWING,
-    NO_METHOD,
-    NO_STRANGERS_CODE,
-)
+from tui_trainer.config.importing import reasons
 
 SIGNS = frozenset(
     {
@@ -84,19 +79,19 @@ KEYS: dict[str, str] = {
 """Its key to ours, where a value means the same."""
 
 LEFT_OUT: dict[str, str] = {
-    "trust_remote_code": NO_STRANGERS_CODE,
-    "lora_model_dir": GO_ON_WITH_ADAPTER,
+    "trust_remote_code": reasons.NO_STRANGERS_CODE,
+    "lora_model_dir": reasons.GO_ON_WITH_ADAPTER,
     "resume_from_checkpoint": "use `tui-trainer train --resume RUN`",
     "auto_resume_from_checkpoints": "use `tui-trainer runs resume RUN`",
     "early_stopping_patience": "runs do not stop by themselves when an evaluation gets worse",
-    "tokens": NO_GROWING,
+    "tokens": reasons.NO_GROWING,
     "added_tokens_overrides": "a tokenizer is used as it is",
     "eot_tokens": "the end of a turn is known from the chat template",
     "xformers_attention": "PyTorch's own attention is used",
-    "s2_attention": NO_METHOD,
+    "s2_attention": reasons.NO_METHOD,
     "sage_attention": "PyTorch's own attention is used",
     "unfrozen_parameters": "all weights are trained, or an adapter",
-    "relora": NO_METHOD,
+    "relora": reasons.NO_METHOD,
     "loraplus_lr_ratio": "LoRA+ is not supported",
     "loraplus_lr_embedding": "LoRA+ is not supported",
     "lora_rank_pattern": "one rank holds for all layers",
@@ -123,13 +118,12 @@ LEFT_OUT: dict[str, str] = {
     "eta_min": "set training.lr_scheduler_kwargs",
     "swanlab_*": "name trackers in training.report_to",
     "use_swanlab": "name trackers in training.report_to",
-    "qat": NO_METHOD,
-    "ebft": NO_METHOD,
-    "diffusion": NO_METHOD,
-    "process_reward_model": NO_METHOD,
-    "lisa_*": NO_METHOD,
-    "relora_*": NO_METHOD,
-    "jagged_*": NO_METHOD,
+    "qat": reasons.NO_METHOD,
+    "ebft": reasons.NO_METHOD,
+    "diffusion": reasons.NO_METHOD,
+    "lisa_*": reasons.NO_METHOD,
+    "relora_*": reasons.NO_METHOD,
+    "jagged_*": reasons.NO_METHOD,
     "kto_*": "set it in the preference stage's own settings",
     "orpo_alpha": "set it in the preference stage's own settings",
     "vllm": "set it in the preference stage's own settings",

@@ -6,32 +6,21 @@ schema one by one, so that what does not fit is left out with the reason, and th
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from tui_trainer.config.catalogue import ALIASES, Knob, catalogue, check_value, parse_text, shown
 from tui_trainer.config.optimisers import OPTIMISERS
 from tui_trainer.config.toml import Document
 from tui_trainer.config.training import RESERVED
+from tui_trainer.errors import ConfigurationError, Problem
 from tui_trainer.redact import MASK, holds_token, is_secret_name
 
 Kind = Literal["left_out", "changed", "default", "unknown"]
-
-ALPACA_SYSTEM = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
-)
-"""The sentence that the prompts of the Alpaca dataset begin with."""
-
-NO_METHOD = "this method is not supported"
-NO_STRANGERS_CODE = "it runs a stranger's code; if you trust it, set model.trust_remote_code yourself"
-NO_GROWING = "no tokens are added to a tokenizer; name one that has them: model.tokenizer_name_or_path"
-GO_ON_WITH_ADAPTER = "to go on with an adapter set model.name_or_path to its folder"
-ONE_EVALUATION = "data.eval_split takes one file, one split of the same data, or a share"
-OWN_TEMPLATE = "the model's own chat template is used; for another one set data.template to a name or a .jinja file"
-"""Reasons that several tools share."""
 
 _MAX_SHOWN = 60
 _ALL_LINEAR = ("all", "all-linear")
@@ -150,6 +139,16 @@ class Carrier:
         self._seen.add(key)
         return self.document.tree.get(key)
 
+    def plain(self, key: str) -> Any:
+        """As `take`, but never a list or table: where a word is expected, its text stands for it and fits nothing."""
+        value = self.take(key)
+        return str(value) if isinstance(value, (list, dict)) else value
+
+    def put_called(self, ours: str, key: str, names: Mapping[Any, Any]) -> bool:
+        """As `put`, for a value that they call otherwise; one without a name here is tried as it is."""
+        value = self.plain(key)
+        return self.put(ours, names.get(value, value), key)
+
     def has(self, key: str) -> bool:
         """Whether a key is set to anything but nothing."""
         return self.document.tree.get(key) not in (None, False, "", [], {})
@@ -212,12 +211,23 @@ class Carrier:
         elif sources:
             self.values["data.sources"] = [dict(source) for source in sources]
 
-    def name(self, *candidates: Any) -> None:
-        """Name the run after the first of these texts that there is, else after the file."""
+    def name_after(self, *keys: str) -> None:
+        """Name the run after the first of these keys that is set, a path after its last part, else after the file."""
+        candidates = [self.take(key) for key in keys]
         texts = [str(text) for text in candidates if isinstance(text, (str, int)) and str(text).strip()]
         parts = [Path(text).name for text in (*texts, Path(self.document.path).stem)]
         names = [re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-._")[:64] for part in parts]
         self.values["name"] = next((name for name in names if name), "imported")
+
+    def refuse(self, key: str, known: Iterable[str]) -> NoReturn:
+        """Give the import up, since a key asks for another training than we have.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        value = shown(self.document.tree.get(key))
+        problem = Problem(key, f"{value} is not trained here", f"what is: {', '.join(known)}", self.where(key))
+        raise ConfigurationError.of([problem])
 
     def where(self, key: str) -> str:
         """The "file:line" of a key."""
@@ -261,20 +271,34 @@ def fitted(ours: str, value: Any) -> Any:
         ValueError: it is not permitted; the message says what is.
     """
     knob: Knob = catalogue()[ALIASES.get(ours, ours)]
+    value = _without_nothing(value)
     if ours == "training.fsdp" and isinstance(value, list):
         value = " ".join(map(str, value)) or None
-    if ours == "training.optim" and value not in OPTIMISERS:
+    if ours == "training.optim" and (not isinstance(value, str) or value not in OPTIMISERS):
         raise ValueError(f"knows no optimiser {shown(value)}")
     if isinstance(value, bool):
         if ours == "training.group_by_length":
             return value
         if knob.kind in ("choice", "text") and not value and "no" in knob.choices:
             return "no"
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"must be a number that ends, not {shown(value)}")
+    elif ours == "training.warmup_ratio" and isinstance(value, (int, float)) and not 0 <= value < 1:
+        raise ValueError(f"must be at least 0 and below 1, not {shown(value)}")
     elif isinstance(value, str) and knob.kind in ("bool", "int", "float"):
         return parse_text(knob, value)
     elif isinstance(value, float) and knob.kind == "int" and value.is_integer():
         return check_value(knob, int(value))
     return check_value(knob, value)
+
+
+def _without_nothing(value: Any) -> Any:
+    """A value without the empty entries that YAML has and TOML has not."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_nothing(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_nothing(item) for item in value if item is not None]
+    return value
 
 
 def module_names(value: Any) -> Any:
@@ -300,6 +324,11 @@ def listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
+def is_count(value: Any) -> bool:
+    """Whether a value is a number above 0."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
 def warm_up(carrier: Carrier) -> None:
     """Warm-up in steps or as a share; a number of steps wins where both are set, as in `transformers`."""
     steps, ratio = carrier.take("warmup_steps"), carrier.take("warmup_ratio")
@@ -310,6 +339,22 @@ def warm_up(carrier: Carrier) -> None:
         carrier.put("training.warmup_ratio", ratio, "warmup_ratio")
     elif steps is not None:
         carrier.put("training.warmup_steps", steps, "warmup_steps")
+
+
+def quantised(carrier: Carrier) -> None:
+    """`load_in_4bit` and `load_in_8bit`, as bitsandbytes calls it."""
+    for key, ours in (("load_in_8bit", "int8"), ("load_in_4bit", "nf4")):
+        if carrier.take(key):
+            carrier.put("model.quantization", ours, key)
+
+
+def held_out_share(carrier: Carrier, key: str) -> None:
+    """A share of the rows to evaluate on; 1 and more is a number of rows to other tools."""
+    size = carrier.take(key)
+    if isinstance(size, (int, float)) and size >= 1:
+        carrier.leave(key, "a number of rows cannot be held out, only a share: data.eval_split = 0.1")
+    elif size:
+        carrier.put("data.eval_split", float(size) if isinstance(size, (int, float)) else size, key)
 
 
 def _holds_secret(value: Any) -> bool:
@@ -323,8 +368,5 @@ def _holds_secret(value: Any) -> bool:
 def _brief(key: str, value: Any) -> str:
     if is_secret_name(key) or _holds_secret(value):
         return MASK
-    try:
-        text = shown(value)
-    except TypeError:  # a date, as only YAML has it
-        text = str(value)
+    text = shown(value)
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"

@@ -10,21 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tui_trainer.config.importing.carrying import (
-    ALPACA_SYSTEM,
-    GO_ON_WITH_ADAPTER,
-    NO_GROWING,
-    NO_METHOD,
-    NO_STRANGERS_CODE,
-    ONE_EVALUATION,
-    OWN_TEMPLATE,
-    Carrier,
-    Tool,
-    listed,
-    module_names,
-    warm_up,
-)
-from tui_trainer.errors import ConfigurationError, Problem
+from tui_trainer.config.importing import reasons
+from tui_trainer.config.importing.carrying import Carrier, Tool, held_out_share, listed, module_names, warm_up
 
 _STAGES = {"pt": "pretrain", "sft": "sft", "rm": "reward", "dpo": "dpo", "kto": "kto"}
 _ATTENTION = {"auto": "auto", "disabled": "eager", "sdpa": "sdpa", "fa2": "flash_attention_2"}
@@ -44,7 +31,7 @@ _LORA_MORE = ("lora_target", "additional_target", "pissa_init", "pissa_iter", "p
 
 
 def _convert(carrier: Carrier) -> None:
-    carrier.name(carrier.take("run_name"), carrier.take("output_dir"))
+    carrier.name_after("run_name", "output_dir")
     carrier.skip("output_dir")
     stage = _stage(carrier)
     _method(carrier)
@@ -65,11 +52,10 @@ def _stage(carrier: Carrier) -> str:
     Raises:
         ConfigurationError: it is one that we do not have.
     """
-    stage = carrier.take("stage") or "sft"
+    stage = carrier.plain("stage") or "sft"
     if stage not in _STAGES:
-        problem = Problem("stage", f"{stage!r} is not trained here", f"stages are {', '.join(_STAGES)}")
-        raise ConfigurationError.of([problem])
-    loss = carrier.take("pref_loss")
+        carrier.refuse("stage", _STAGES)
+    loss = carrier.plain("pref_loss")
     if stage == "dpo" and loss == "orpo":
         ours = "orpo"
     else:
@@ -82,18 +68,15 @@ def _stage(carrier: Carrier) -> str:
 
 def _method(carrier: Carrier) -> None:
     """Full training or LoRA; its default is LoRA of rank 8 with twice the rank as alpha."""
-    kind = carrier.take("finetuning_type") or "lora"
+    kind = carrier.plain("finetuning_type") or "lora"
     if kind == "full":
         carrier.skip(*_LORA, *_LORA_MORE)
         return
     if kind != "lora":
-        problem = Problem("finetuning_type", f"{kind!r} is not trained here", "methods are full and lora")
-        raise ConfigurationError.of([problem])
-    rank = carrier.document.tree.get("lora_rank") or 8
+        carrier.refuse("finetuning_type", ("full", "lora"))
     carrier.values["lora.r"] = 8
     carrier.rename(_LORA)
-    if not carrier.has("lora_alpha") and isinstance(rank, int):
-        carrier.default("lora.alpha", float(2 * rank), "twice the rank when nothing is said")
+    carrier.default("lora.alpha", 2.0 * carrier.values["lora.r"], "twice the rank when nothing is said")
     carrier.put("lora.target_modules", module_names(carrier.take("lora_target")), "lora_target")
     carrier.put("lora.modules_to_save", listed(carrier.take("additional_target")) or None, "additional_target")
     if carrier.take("pissa_init"):
@@ -102,13 +85,12 @@ def _method(carrier: Carrier) -> None:
 
 
 def _model(carrier: Carrier) -> None:
-    attention = carrier.take("flash_attn")
-    carrier.put("model.attn_implementation", _ATTENTION.get(attention, attention), "flash_attn")
-    bits, kind = carrier.take("quantization_bit"), carrier.take("quantization_method")
+    carrier.put_called("model.attn_implementation", "flash_attn", _ATTENTION)
+    bits, kind = carrier.plain("quantization_bit"), carrier.plain("quantization_method")
     if bits is not None and kind not in (None, "bnb", "bitsandbytes"):
         carrier.leave("quantization_method", "weights are quantised by bitsandbytes only")
     elif bits is not None:
-        carrier.put("model.quantization", {4: "nf4", 8: "int8"}.get(bits, f"{bits} bits"), "quantization_bit")
+        carrier.put_called("model.quantization", "quantization_bit", {4: "nf4", 8: "int8"})
     if carrier.take("quantization_type") == "fp4":
         carrier.leave("quantization_type", "4 bits are nf4 here")
 
@@ -144,15 +126,15 @@ def _packing(carrier: Carrier, stage: str) -> None:
 
 
 def _template(carrier: Carrier) -> None:
-    template = carrier.take("template")
+    template = carrier.plain("template")
     if template in _SAME_TEMPLATES:
         carrier.put("data.template", _SAME_TEMPLATES[template], "template")
         if template == "alpaca" and not carrier.has("default_system"):
-            carrier.default("data.system", ALPACA_SYSTEM, "the sentence that the template alpaca begins with")
+            carrier.default("data.system", reasons.ALPACA_SYSTEM, "the sentence that the template alpaca begins with")
     else:
         carrier.leave(
             "template",
-            OWN_TEMPLATE,
+            reasons.OWN_TEMPLATE,
         )
 
 
@@ -168,17 +150,13 @@ def _limit(carrier: Carrier, sources: list[dict[str, Any]]) -> None:
 
 
 def _evaluation(carrier: Carrier, folder: Path | None, stage: str) -> None:
-    size = carrier.take("val_size")
-    if isinstance(size, (int, float)) and size >= 1:
-        carrier.leave("val_size", "a number of rows cannot be held out, only a share: data.eval_split = 0.1")
-    elif size:
-        carrier.put("data.eval_split", float(size) if isinstance(size, (int, float)) else size, "val_size")
+    held_out_share(carrier, "val_size")
     names = listed(carrier.take("eval_dataset"))
     source = _source(carrier, str(names[0]), folder, stage, key="eval_dataset") if len(names) == 1 else None
     if source and Path(source["path"]).suffix:
         carrier.put("data.eval_split", source["path"], "eval_dataset")
     elif names:
-        carrier.leave("eval_dataset", ONE_EVALUATION)
+        carrier.leave("eval_dataset", reasons.ONE_EVALUATION)
 
 
 def _dataset_folder(carrier: Carrier) -> Path | None:
@@ -311,8 +289,8 @@ TOOL = Tool(
         "disable_shuffling": "data.shuffle",
     },
     left_out={
-        "trust_remote_code": NO_STRANGERS_CODE,
-        "adapter_name_or_path": GO_ON_WITH_ADAPTER,
+        "trust_remote_code": reasons.NO_STRANGERS_CODE,
+        "adapter_name_or_path": reasons.GO_ON_WITH_ADAPTER,
         "mix_strategy": "rows are concatenated; weight of [[data.sources]] says how often each is used",
         "interleave_probs": "weight of [[data.sources]] says how often the rows of each are used",
         "early_stopping_steps": "runs do not stop by themselves when an evaluation gets worse",
@@ -322,39 +300,39 @@ TOOL = Tool(
         "rope_scaling": "the model's own positions are used",
         "use_unsloth": "unsloth is not used",
         "resize_vocab": "the embedding grows by itself where the tokenizer has more tokens",
-        "add_tokens": NO_GROWING,
-        "add_special_tokens": NO_GROWING,
+        "add_tokens": reasons.NO_GROWING,
+        "add_special_tokens": reasons.NO_GROWING,
         "train_from_scratch": "set model.from_scratch to the sizes of the new model",
         "upcast_layernorm": "weights are kept in the type that model.dtype says",
         "galore_*": "set training.optim_args and training.optim_target_modules yourself",
         "apollo_*": "set training.optim_args and training.optim_target_modules yourself",
-        "badam_*": NO_METHOD,
+        "badam_*": reasons.NO_METHOD,
         "swanlab_*": "name trackers in training.report_to",
         "export_*": "`tui-trainer export RUN --out DIR` writes a model",
         "vllm_*": "answers are not made by another engine",
         "sglang_*": "answers are not made by another engine",
-        "ppo_*": NO_METHOD,
+        "ppo_*": reasons.NO_METHOD,
         "use_kt": "KTransformers is not used",
         "kt_*": "KTransformers is not used",
         "ray_*": "set [launch]",
         "fp8_*": "computing in 8 bits is not supported",
         "use_galore": 'set training.optim = "galore_adamw" and its targets yourself',
         "use_apollo": 'set training.optim = "apollo_adamw" and its targets yourself',
-        "use_badam": NO_METHOD,
-        "use_adam_mini": NO_METHOD,
-        "use_muon": NO_METHOD,
-        "use_llama_pro": NO_METHOD,
-        "use_dft_loss": NO_METHOD,
-        "use_eaft_loss": NO_METHOD,
-        "shift_attn": NO_METHOD,
-        "mixture_of_depths": NO_METHOD,
+        "use_badam": reasons.NO_METHOD,
+        "use_adam_mini": reasons.NO_METHOD,
+        "use_muon": reasons.NO_METHOD,
+        "use_llama_pro": reasons.NO_METHOD,
+        "use_dft_loss": reasons.NO_METHOD,
+        "use_eaft_loss": reasons.NO_METHOD,
+        "shift_attn": reasons.NO_METHOD,
+        "mixture_of_depths": reasons.NO_METHOD,
         "fp8": "computing in 8 bits is not supported",
         "use_swanlab": "name trackers in training.report_to",
         "pref_beta": "set it in the preference stage's own settings",
         "pref_ftx": "set it in the preference stage's own settings",
         "simpo_gamma": "SimPO is not supported",
         "ref_model": "the model before training is the reference",
-        "reward_model": NO_METHOD,
+        "reward_model": reasons.NO_METHOD,
     },
     idle=frozenset(
         {

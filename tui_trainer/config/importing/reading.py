@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -18,8 +18,12 @@ _MAX_ALIASES = 20
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """The safe loader, without aliases that make a file endless."""
+    """The safe loader, without aliases that make a file endless; a date stays a text, as no setting is one."""
 
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
     num_aliases = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -93,7 +97,7 @@ def _yaml(text: str, path: Path) -> tuple[Any, dict[KeyPath, int]]:
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         what = getattr(error, "problem", None) or "it cannot be read"
         raise ConfigurationError(f"is not valid YAML: {what}", where=where, remedy="Mend this line.") from None
-    except (ValueError, TypeError) as error:  # a date or a number that does not exist, a list as a key
+    except (ValueError, TypeError) as error:  # a number that does not exist, a list as a key
         raise ConfigurationError(f"is not valid YAML: {error}", where=str(path), remedy="Mend it.") from None
     except RecursionError:
         raise ConfigurationError("is nested too deeply", where=str(path)) from None

@@ -10,18 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tui_trainer.config.importing.carrying import (
-    GO_ON_WITH_ADAPTER,
-    NO_GROWING,
-    ONE_EVALUATION,
-    OWN_TEMPLATE,
-    Carrier,
-    Tool,
-    listed,
-    module_names,
-    warm_up,
-)
-from tui_trainer.errors import ConfigurationError, Problem
+from tui_trainer.config.importing import reasons
+from tui_trainer.config.importing.carrying import Carrier, Tool, listed, module_names, warm_up
 
 _PREFERENCE = {"dpo": "dpo", "kto": "kto", "orpo": "orpo", "grpo": "grpo", "rm": "reward"}
 _TRUNCATION = {"delete": "drop", "left": "left", "right": "right", "split": "split"}
@@ -43,7 +33,7 @@ _TABLES = ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "deepspeed")
 
 
 def _convert(carrier: Carrier) -> None:
-    carrier.name(carrier.take("run_name"), carrier.take("output_dir"))
+    carrier.name_after("run_name", "output_dir")
     carrier.skip("output_dir")
     _method(carrier)
     _stage(carrier)
@@ -70,7 +60,7 @@ def _json_table(carrier: Carrier, key: str, text: str) -> None:
 def _method(carrier: Carrier) -> None:
     keys = ("tuner_type", "train_type", "sft_type")
     key = next((key for key in keys if carrier.has(key)), "tuner_type")
-    kind = carrier.take(key) or "lora"
+    kind = carrier.plain(key) or "lora"
     for name in keys:
         carrier.take(name)
     if kind == "full":
@@ -79,8 +69,7 @@ def _method(carrier: Carrier) -> None:
             carrier.default("training.learning_rate", 1e-5)
         return
     if kind != "lora":
-        problem = Problem(key, f"{kind!r} is not trained here", "methods are full and lora", carrier.where(key))
-        raise ConfigurationError.of([problem])
+        carrier.refuse(key, ("full", "lora"))
     carrier.values["lora.r"] = 8
     carrier.num_carried += 1
     carrier.rename(_LORA)
@@ -98,43 +87,38 @@ def _method(carrier: Carrier) -> None:
 
 
 def _stage(carrier: Carrier) -> None:
-    method, task = carrier.take("rlhf_type"), carrier.take("task_type")
+    method, task = carrier.plain("rlhf_type"), carrier.plain("task_type")
     if method:
         stage = _PREFERENCE.get(str(method))
         if stage is None:
-            problem = Problem("rlhf_type", f"{method!r} is not trained here", f"methods are {', '.join(_PREFERENCE)}")
-            raise ConfigurationError.of([problem])
+            carrier.refuse("rlhf_type", _PREFERENCE)
         carrier.put("stage", stage, "rlhf_type")
     if task not in (None, "causal_lm"):
-        problem = Problem("task_type", f"{task!r} is not trained here", "language models are: causal_lm")
-        raise ConfigurationError.of([problem])
+        carrier.refuse("task_type", ("causal_lm",))
 
 
 def _precision(carrier: Carrier) -> None:
     """The type of the weights there decides the type of the computation too."""
     key = "torch_dtype" if carrier.has("torch_dtype") else "dtype"
-    dtype = carrier.take(key)
-    dtype = _SHORT.get(dtype, dtype)
-    is_set = carrier.put("model.dtype", dtype, key)
+    is_set = carrier.put_called("model.dtype", key, _SHORT)
+    dtype = carrier.values.get("model.dtype")
     if is_set and dtype == "bfloat16":
         carrier.default("training.bf16", True, "as the weights are in bfloat16")
     elif is_set and dtype == "float16":
         carrier.default("training.fp16", True, "as the weights are in float16")
-    attention = carrier.take("attn_impl")
-    carrier.put("model.attn_implementation", _ATTENTION.get(attention, attention), "attn_impl")
-    method, bits = carrier.take("quant_method"), carrier.take("quant_bits")
+    carrier.put_called("model.attn_implementation", "attn_impl", _ATTENTION)
+    method, bits = carrier.plain("quant_method"), carrier.plain("quant_bits")
     if method not in (None, "bnb"):
         carrier.leave("quant_method", "weights are quantised by bitsandbytes only")
     elif bits is not None:
-        carrier.put("model.quantization", {4: "nf4", 8: "int8"}.get(bits, f"{bits} bits"), "quant_bits")
+        carrier.put_called("model.quantization", "quant_bits", {4: "nf4", 8: "int8"})
 
 
 def _data(carrier: Carrier) -> None:
     sources = [source for text in listed(carrier.take("dataset")) for source in [_source(carrier, str(text))] if source]
     carrier.sources(sources)
     carrier.num_carried += bool(sources)
-    policy = carrier.take("truncation_strategy")
-    carrier.put("data.truncation", _TRUNCATION.get(policy, policy), "truncation_strategy")
+    carrier.put_called("data.truncation", "truncation_strategy", _TRUNCATION)
     carrier.default("data.truncation", "drop")
     if carrier.document.tree.get("max_length") is None:
         carrier.default("data.max_length", 2048, "the model's own longest input there: set what the memory allows")
@@ -143,11 +127,11 @@ def _data(carrier: Carrier) -> None:
         carrier.put("data.train_on", "all" if loss == "all" else "last", "loss_scale")
     elif loss != "default":
         carrier.leave("loss_scale", "weights of parts of an answer are not carried over")
-    template = carrier.take("template")
+    template = carrier.plain("template")
     if template == "chatml":
         carrier.put("data.template", "chatml", "template")
     elif template not in (None, "dummy"):
-        carrier.leave("template", OWN_TEMPLATE)
+        carrier.leave("template", reasons.OWN_TEMPLATE)
     if carrier.take("use_chat_template") is False:
         carrier.put("data.template", "none", "use_chat_template")
     thinking = carrier.take("enable_thinking")
@@ -178,18 +162,20 @@ def _evaluation(carrier: Carrier) -> None:
     if len(files) == 1 and "#" not in str(files[0]):
         carrier.put("data.eval_split", str(files[0]), "val_dataset")
     elif files:
-        carrier.leave("val_dataset", ONE_EVALUATION)
+        carrier.leave("val_dataset", reasons.ONE_EVALUATION)
     elif share:
         carrier.put("data.eval_split", share, "split_dataset_ratio")
     if "data.eval_split" not in carrier.values:
         carrier.skip("eval_strategy", "evaluation_strategy", "eval_steps")
         return
-    steps = carrier.document.tree.get("save_steps") or 500
     for name in ("eval_strategy", "evaluation_strategy"):
         carrier.put("training.eval_strategy", carrier.take(name), name)
-    carrier.default("training.eval_strategy", carrier.document.tree.get("save_strategy") or "steps", "as save_strategy")
+    for name in ("save_strategy", "save_steps"):
+        carrier.put(f"training.{name}", carrier.take(name), name)
+    strategy = carrier.values.get("training.save_strategy", "steps")
+    carrier.default("training.eval_strategy", "epoch" if strategy == "epoch" else "steps", "as save_strategy")
     if not carrier.has("eval_steps"):
-        carrier.default("training.eval_steps", float(steps), "as save_steps")
+        carrier.default("training.eval_steps", float(carrier.values.get("training.save_steps", 500)), "as save_steps")
 
 
 def _batch(carrier: Carrier) -> None:
@@ -202,8 +188,7 @@ def _batch(carrier: Carrier) -> None:
 
 
 def _spreading(carrier: Carrier) -> None:
-    deepspeed = carrier.document.tree.get("deepspeed")
-    if deepspeed in _SHIPPED:
+    if carrier.document.tree.get("deepspeed") in _SHIPPED:
         carrier.leave(
             "deepspeed", "ms-swift brings this file along; name one of your own, as in the preset sft-deepspeed"
         )
@@ -250,7 +235,7 @@ TOOL = Tool(
         "max_new_tokens": "sampling.max_tokens",
     },
     left_out={
-        "adapters": GO_ON_WITH_ADAPTER,
+        "adapters": reasons.GO_ON_WITH_ADAPTER,
         "resume_only_model": "set model.name_or_path to the checkpoint",
         "columns": "name the columns by their roles: data.columns",
         "custom_dataset_info": "name the files themselves: data.path",
@@ -266,7 +251,7 @@ TOOL = Tool(
         "lora_dtype": "the adapter's weights are float32",
         "target_parameters": "only whole layers get an adapter",
         "rope_scaling": "the model's own positions are used",
-        "new_special_tokens": NO_GROWING,
+        "new_special_tokens": reasons.NO_GROWING,
         "sequence_parallel_size": "a sequence is not spread over GPUs",
         "zero_hpz_partition_size": "set it in the DeepSpeed file",
         "deepspeed_autotp_size": "layers are not spread over GPUs",

@@ -8,13 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tui_trainer.config.importing.carrying import (
-    NO_STRANGERS_CODE,
-    Carrier,
-    Tool,
-    module_names,
-    warm_up,
-)
+from tui_trainer.config.importing import reasons
+from tui_trainer.config.importing.carrying import Carrier, Tool, module_names, quantised, warm_up
 from tui_trainer.redact import is_secret_name
 
 _LORA = {
@@ -31,7 +26,7 @@ _SIDES = {"keep_start": "right", "keep_end": "left"}
 
 
 def _convert(carrier: Carrier) -> None:
-    carrier.name(carrier.take("run_name"), carrier.take("output_dir"))
+    carrier.name_after("run_name", "output_dir")
     carrier.skip("output_dir")
     _model(carrier)
     _adapter(carrier)
@@ -55,11 +50,7 @@ def _model(carrier: Carrier) -> None:
     revision = carrier.take("model_revision")
     if revision != "main":
         carrier.put("model.revision", revision, "model_revision")
-    if carrier.take("load_in_4bit"):
-        carrier.put("model.quantization", "nf4", "load_in_4bit")
-    elif carrier.take("load_in_8bit"):
-        carrier.put("model.quantization", "int8", "load_in_8bit")
-    carrier.take("load_in_8bit")
+    quantised(carrier)
     template = carrier.take("chat_template_path")
     if isinstance(template, str) and template.endswith(".jinja"):
         carrier.put("data.template", template, "chat_template_path")
@@ -97,8 +88,7 @@ def _data(carrier: Carrier) -> None:
     carrier.num_carried += bool(sources)
     for key in ("max_length", "max_seq_length"):
         carrier.put("data.max_length", carrier.take(key), key)
-    side = carrier.take("truncation_mode")
-    carrier.put("data.truncation", _SIDES.get(side, side), "truncation_mode")
+    carrier.put_called("data.truncation", "truncation_mode", _SIDES)
     if carrier.take("packing_strategy") == "wrapped":
         carrier.change("packing_strategy", "examples are packed whole, none is cut in two")
     _held_out(carrier)
@@ -193,7 +183,7 @@ TOOL = Tool(
         "mixed_precision": "launch.mixed_precision",
     },
     left_out={
-        "trust_remote_code": NO_STRANGERS_CODE,
+        "trust_remote_code": reasons.NO_STRANGERS_CODE,
         "eos_token": "the end of a turn is known from the chat template",
         "padding_free": "data.packing does without padding",
         "eval_packing": "evaluation rows are packed as training rows are",
