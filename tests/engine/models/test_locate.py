@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from tests.engine.tiny import tiny_model
 from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
 from tui_trainer.engine.models.locate import locate_model
+from tui_trainer.engine.trainer.manifest import write_manifest
 from tui_trainer.errors import DataError, ExitCode, RefusedError, UsageError, WorkbenchError
 from tui_trainer.runs import store
 from tui_trainer.runs.files import write_json
@@ -61,6 +62,19 @@ def test_runs_by_id_prefix_name_step_and_best(tiny_folder: Path) -> None:
     source = locate_model(str(layout.root))
     assert source.run == layout
     assert source.path == layout.checkpoint(30)
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_a_word(tiny_folder: Path) -> None:
+    layout = make_run("dates")
+    for step in (10, 20):
+        shutil.copytree(tiny_folder, layout.checkpoint(step))
+        write_manifest(layout.checkpoint(step), step)
+    (layout.checkpoint(20) / "model.safetensors").write_bytes(b"cut")
+    told: list[str] = []
+    assert locate_model("dates", report=lambda task, *_: told.append(task)).step == 10
+    assert "checkpoint 20 is passed over: model.safetensors has 3 bytes" in told[0]
+    with pytest.raises(UsageError, match=r"checkpoint 20 is damaged.*The run has 10, 20"):
+        locate_model("dates@20")
 
 
 def test_the_folder_of_a_checkpoint_knows_its_run(tiny_folder: Path) -> None:

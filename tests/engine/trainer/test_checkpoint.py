@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from tui_trainer.engine.trainer.checkpoint import Checkpoints, Score, newest_whole
 from tui_trainer.engine.trainer.journal import EventLog
@@ -307,3 +307,30 @@ def test_the_best_checkpoint_can_be_the_end(tiny: Any) -> None:
     pairs = zip(saved.parameters(), run.model.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
     assert [checkpoint.step for checkpoint in list_checkpoints(run.layout)] == [best["step"], 6]
+
+
+def test_a_damaged_best_checkpoint_is_not_the_end(tiny: Any) -> None:
+    run = tiny.run(
+        "save_strategy=steps",
+        "save_steps=2",
+        "eval_strategy=steps",
+        "eval_steps=2",
+        "load_best_model_at_end=true",
+        "data.eval_split=x",
+        "learning_rate=5",
+        "max_steps=4",
+        eval_rows=tiny.rows(6, seed=3),
+    )
+
+    class Damage(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 3:
+                (run.layout.checkpoint(2) / "model.safetensors").write_bytes(b"damaged")
+
+    run.trainer.add_callback(Damage())
+    run.train()
+    assert (read_json(run.layout.checkpoints / "best.json") or {})["step"] == 2
+    (alert,) = [alert for alert in run.written(Alert) if alert.kind == "checkpoint"]
+    assert "step-000002" in alert.message
+    last = AutoModelForCausalLM.from_pretrained(run.layout.checkpoint(4))
+    assert all(torch.equal(one, other) for one, other in zip(last.parameters(), run.model.parameters(), strict=True))

@@ -35,7 +35,14 @@ from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import DataError, UsageError, WorkbenchError
 from tui_trainer.paths import runs_dir
 from tui_trainer.runs.layout import RunLayout, checkpoint_step
-from tui_trainer.runs.store import find_checkpoint, find_run, is_run, list_runs, split_checkpoint
+from tui_trainer.runs.store import (
+    find_checkpoint,
+    find_run,
+    is_run,
+    list_runs,
+    newest_checkpoint,
+    split_checkpoint,
+)
 
 _MAX_BASES = 4
 """Adapters may stand on a model that is itself named by reference, but not for ever."""
@@ -152,7 +159,12 @@ def _from_file(reference: str, path: Path, search: _Search) -> ModelSource:
 
 
 def _from_run(reference: str, layout: RunLayout, which: str, search: _Search) -> ModelSource:
-    checkpoint = find_checkpoint(layout, which)
+    if which == "latest":
+        checkpoint, skipped = newest_checkpoint(layout)
+        for line in skipped:
+            search.report(line, None, None)
+    else:
+        checkpoint = find_checkpoint(layout, which)
     source = _from_folder(reference, checkpoint.path, search, run=layout)
     return replace(source, run=layout, step=checkpoint.step)
 

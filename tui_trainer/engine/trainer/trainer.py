@@ -24,12 +24,14 @@ from tui_trainer.engine.trainer.evaluation import eval_batches, untouched_random
 from tui_trainer.engine.trainer.failures import NotANumberError
 from tui_trainer.engine.trainer.hub import HubUploads
 from tui_trainer.engine.trainer.live import Refused, peak_learning_rate
+from tui_trainer.engine.trainer.manifest import verify_checkpoint
 from tui_trainer.engine.trainer.measured import MeasuredTrainer
 from tui_trainer.engine.trainer.parking import ParkedModel
 from tui_trainer.engine.trainer.token_loss import target_weight
 from tui_trainer.engine.trainer.tools import RunTools
 from tui_trainer.errors import MachineError
 from tui_trainer.runs.checkpoint_state import CheckpointState
+from tui_trainer.runs.events import Alert
 
 
 class RunTrainer(MeasuredTrainer):
@@ -208,6 +210,23 @@ class RunTrainer(MeasuredTrainer):
             self.state.best_global_step, self.args.save_total_limit = best_step, limit
             self.trained.config.use_cache = self.args.use_cache
             self._is_staging = False
+
+    @override
+    def _load_best_model(self) -> None:
+        """The weights of the best checkpoint, if its manifest proves it whole; else those of the end stay."""
+        best, group = Path(str(self.state.best_model_checkpoint)), self._tools.group
+        problems = group.from_first(verify_checkpoint(best) if group.is_first else [])
+        if not problems:
+            super()._load_best_model()
+            return
+        self._tools.events.write(
+            Alert(
+                step=self.state.global_step,
+                kind="checkpoint",
+                message=f"the best checkpoint, {best.name}, is damaged: {'; '.join(problems[:3])}",
+                remedy="The run ends with its last weights instead.",
+            )
+        )
 
     def _run_state(self) -> CheckpointState:
         """What the checkpoint of this step holds of the run; called by all ranks."""
