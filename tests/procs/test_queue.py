@@ -15,6 +15,7 @@ from tui_trainer.errors import RefusedError
 from tui_trainer.procs import hardware
 from tui_trainer.procs.orders import LaunchOrder
 from tui_trainer.procs.queue import Queue, Turn, visible_devices
+from tui_trainer.procs.removal import remove_run
 from tui_trainer.procs.spawn import start_existing
 from tui_trainer.procs.stop import request_stop, wait_until_over
 from tui_trainer.runs.files import read_json
@@ -178,11 +179,14 @@ def test_waiting_run_says_what_it_waits_for_and_can_be_taken_out(bench: Bench) -
     assert (status.state, status.queue_place) == (State.QUEUED, 1)
     with pytest.raises(RefusedError, match="going on already"):
         start_existing(second)
+    with pytest.raises(RefusedError, match="waits in the queue"):
+        remove_run(second)
     assert request_stop(second)
     assert wait_until_over(second, 10)
     status = read_status(second)
     assert (status.state, status.reason, status.queue_place) == (State.STOPPED, "cancelled", 0)
     assert not Queue().waiting()
+    assert remove_run(second) > 0
 
 
 @pytest.mark.e2e

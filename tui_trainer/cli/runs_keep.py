@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tui_trainer.cli.arguments import JsonOption, RunArgument
 from tui_trainer.cli.output import can_ask, paper, print_json, talk
-from tui_trainer.errors import ExitCode, MachineError, RefusedError, UsageError
-from tui_trainer.runs.files import read_json, write_json
+from tui_trainer.errors import ExitCode, RefusedError
 from tui_trainer.runs.layout import RunLayout
-from tui_trainer.runs.status import read_status
-from tui_trainer.runs.store import find_run
+from tui_trainer.runs.store import find_run, rename_run, run_size
 from tui_trainer.text import safe_line
 
 VERSION = 1
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_TRASH_PREFIX = ".trash-"
 
 
 def register(app: typer.Typer) -> None:
@@ -77,15 +70,8 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def rename(run: RunArgument, name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.")]) -> None:
     """Give a run another name; its id stays."""
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} cannot be a name", remedy="Use up to 64 letters, digits, dots, dashes and underscores."
-        )
     layout = find_run(run)
-    try:
-        write_json(layout.run, (read_json(layout.run) or {}) | {"name": name})
-    except OSError as error:
-        raise MachineError(f"cannot be written: {error.strerror}", where=str(layout.run)) from None
+    rename_run(layout, name)
     talk().print(f"{safe_line(layout.id)} is called {name}")
 
 
@@ -95,23 +81,13 @@ def remove(
     as_json: JsonOption = False,
 ) -> int:
     """Remove a run with its checkpoints for good; refused while it goes on."""
-    from tui_trainer.procs import lock
+    from tui_trainer.procs.removal import check_removable, remove_run
 
     layout = find_run(run)
-    _refuse_unless_removable(layout)
-    freed = _size(layout.root)
-    if not force and not _is_confirmed(layout, freed):
+    check_removable(layout)
+    if not force and not _is_confirmed(layout, run_size(layout)):
         return int(ExitCode.INTERRUPTED)
-    if lock.acquire(layout) is None:
-        raise RefusedError("the run was started meanwhile", where=layout.id)
-    try:
-        # out of the store by one rename, so that an interrupted removal leaves no half run in the list
-        trash = layout.root.with_name(f"{_TRASH_PREFIX}{layout.root.name}")
-        layout.root.rename(trash)
-        (trash / "run.json").unlink()
-        shutil.rmtree(trash)
-    except OSError as error:
-        raise MachineError(f"cannot be removed: {error.strerror}", where=str(error.filename or layout.root)) from None
+    freed = remove_run(layout)
     if as_json:
         print_json({"version": VERSION, "run": layout.id, "freed_bytes": freed})
     else:
@@ -119,19 +95,6 @@ def remove(
 
         talk().print(f"removed {safe_line(layout.id)}, {size(freed)} freed")
     return int(ExitCode.DONE)
-
-
-def _refuse_unless_removable(layout: RunLayout) -> None:
-    if read_status(layout).state.is_live:
-        raise RefusedError(
-            "the run is going on", where=layout.id, remedy=f"`tui-trainer runs stop {layout.id} --wait` ends it first."
-        )
-    if layout.root.is_symlink():
-        raise RefusedError(
-            f"is a link to {layout.root.resolve()}",
-            where=str(layout.root),
-            remedy="Remove the link or the folder itself.",
-        )
 
 
 def _is_confirmed(layout: RunLayout, freed: int) -> bool:
@@ -142,8 +105,3 @@ def _is_confirmed(layout: RunLayout, freed: int) -> bool:
             f"would remove {size(freed)} without asking", where=layout.id, remedy="Give --force to do so."
         )
     return typer.confirm(f"Remove {safe_line(layout.id)} with its checkpoints, {size(freed)}?", err=True)
-
-
-def _size(directory: Path) -> int:
-    """Bytes on disk of what lies below a directory; what links lead to is not counted, as it is not removed."""
-    return sum(path.lstat().st_size for path in directory.rglob("*") if not path.is_dir())

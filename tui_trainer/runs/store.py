@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -255,31 +254,13 @@ def rename_run(layout: RunLayout, name: str) -> None:
 
     Raises:
         UsageError: the name will not do.
+        MachineError: it cannot be written.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-        raise UsageError(f"{name!r} is no name for a run", remedy="Letters, digits, dots, dashes, at most 64 of them.")
-    write_json(layout.run, {**(read_json(layout.run) or {}), "name": name})
-
-
-def remove_run(layout: RunLayout) -> int:
-    """Delete a run and all its files.
-
-    Returns:
-        The bytes that are free again.
-
-    Raises:
-        RefusedError: it is going on, or its directory is a link.
-        MachineError: a file cannot be deleted.
-    """
-    if read_status(layout).state.is_live:
-        raise RefusedError("the run is going on", where=layout.id, remedy="Stop it first: `tui-trainer runs stop`.")
-    if layout.root.is_symlink():
-        raise RefusedError("the run's directory is a link", where=str(layout.root), remedy="Delete what it points to.")
-    freed = run_size(layout)
-    doomed = layout.root.with_name(f".removed-{layout.id}")
+        raise UsageError(
+            f"{name!r} cannot be a name", remedy="Use up to 64 letters, digits, dots, dashes and underscores."
+        )
     try:
-        layout.root.rename(doomed)
-        shutil.rmtree(doomed)
+        write_json(layout.run, {**(read_json(layout.run) or {}), "name": name})
     except OSError as error:
-        raise MachineError(f"it cannot be deleted: {error.strerror}", where=str(layout.root)) from None
-    return freed
+        raise MachineError(f"cannot be written: {error.strerror}", where=str(layout.run)) from None

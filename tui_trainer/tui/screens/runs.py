@@ -16,7 +16,7 @@ from textual.widgets import Static
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.snapshot import RunReader
-from tui_trainer.runs.store import hidden_runs, list_checkpoints, list_runs, remove_run, rename_run, run_size
+from tui_trainer.runs.store import hidden_runs, list_checkpoints, list_runs, rename_run, run_size
 from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.run_summary import RunSummary, read_config, summarise
@@ -254,6 +254,8 @@ class RunsScreen(WorkbenchScreen):
         layout = self._current_layout()
         if not is_sure or layout is None:
             return
+        from tui_trainer.procs.removal import remove_run
+
         try:
             freed = remove_run(layout)
         except WorkbenchError as error:
