@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,10 @@ def logits(model: Any) -> torch.Tensor:
     return result
 
 
-def adapted(base: Path, **fields: Any) -> PeftModel:
+def adapted(base: Path, num_tokens: int | None = None, **fields: Any) -> PeftModel:
     """A model with an adapter that changes what it says."""
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model.resize_token_embeddings(num_tokens)
     with seeded(1):
         settings: dict[str, Any] = {"r": 4, "target_modules": "all-linear", "init_lora_weights": False} | fields
         changed = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
@@ -55,7 +56,7 @@ def adapted(base: Path, **fields: Any) -> PeftModel:
 def checkpoint() -> Checkpoint:
     """Saves a model as the only checkpoint of a new run, with what a trainer leaves beside it."""
 
-    def save(trained: Any, **sections: Any) -> RunLayout:
+    def save(trained: Any, new_tokens: Sequence[str] = (), **sections: Any) -> RunLayout:
         config = RunConfig.model_validate({"name": "trial", "data": {"path": "/home/me/secret/rows.jsonl"}} | sections)
         layout = store.create("trial", dump_toml(config.model_dump(mode="json")), {"versions": {"torch": "2.13"}})
         with JournalWriter(layout.events) as journal:
@@ -65,6 +66,7 @@ def checkpoint() -> Checkpoint:
         folder = layout.checkpoint(7)
         trained.save_pretrained(folder)
         tokenizer = bytes_tokenizer()
+        tokenizer.add_tokens(list(new_tokens))
         tokenizer.chat_template = TEMPLATE
         tokenizer.save_pretrained(folder)
         (folder / "generation_config.json").write_text('{"eos_token_id": [258, 257], "temperature": 0.5}')
@@ -111,6 +113,15 @@ def test_a_merged_model_says_what_base_and_adapter_say(
     check_companions(tmp_path / "out")
     assert done.source.run is not None
     assert done.source.run.id == layout.id
+
+
+def test_tokens_that_were_added_are_merged_too(tiny_folder: Path, tmp_path: Path, checkpoint: Checkpoint) -> None:
+    model = adapted(tiny_folder, 261, modules_to_save=["embed_tokens", "lm_head"])
+    checkpoint(model, ["<one>", "<two>"])
+    export_model("trial", tmp_path / "out", is_merged=True)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert (again.config.vocab_size, len(AutoTokenizer.from_pretrained(tmp_path / "out"))) == (261, 261)
+    torch.testing.assert_close(logits(again), logits(model), atol=1e-5, rtol=0)
 
 
 def test_an_adapter_alone_is_copied_as_it_is(tiny_folder: Path, tmp_path: Path, checkpoint: Checkpoint) -> None:
