@@ -162,7 +162,7 @@ class Browser:
         with view.lock:
             if view.is_complete:
                 return
-            judged = self._judged(view.query)
+            judged = self._judged(view.query, report)
             candidates = _fitting(view.query, judged) if judged is not None else None
             if view.matcher is not None:
                 self._search(view, view.matcher, candidates, report)
@@ -170,9 +170,11 @@ class Browser:
                 view.add(candidates.tolist())
             view.finish(judged)
 
-    def _judged(self, query: Query) -> Judged | None:
+    def _judged(self, query: Query, report: Report) -> Judged | None:
         if not query.needs_verdict:
             return None
+        # a session that was opened anew finds the verdict once it knows the tokenizer
+        self.session.pipeline(report)
         judged = self.session.judged()
         if judged is None:
             raise UsageError("the whole set is not judged yet", remedy="Wait until it is, or let it be judged again.")

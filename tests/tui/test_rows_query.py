@@ -1,0 +1,71 @@
+"""What is asked for on the Data screen, in words; and what was found, in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from tui_trainer.engine.data import browse
+from tui_trainer.tui import rows_query
+from tui_trainer.tui.rows_query import RowQuery, lengths_text, parse_lengths, parse_search
+from tui_trainer.tui.verdict_words import found_pairs
+from tui_trainer.tui.widgets.sample import Sample
+
+
+def test_the_worker_understands_every_query() -> None:
+    query = RowQuery("a", True, "duplicate", 1, 2, "longest")
+    assert browse.Query.of(query.to_dict()) == browse.Query("a", True, "duplicate", 1, 2, "longest")
+    assert browse.Query.of(RowQuery().to_dict()) == browse.Query()
+    assert tuple(rows_query.ORDERS) == browse.ORDERS
+    assert rows_query.ANY_PROBLEM == browse.ANY_PROBLEM
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [("100..200", (100, 200)), ("100..", (100, None)), ("..50", (None, 50)), ("7-9", (7, 9)), ("  ", (None, None))],
+)
+def test_ranges_of_lengths(typed: str, expected: tuple[int | None, int | None]) -> None:
+    assert parse_lengths(typed) == expected
+
+
+@pytest.mark.parametrize("typed", ["long", "9..3", "1..2..3", "-4"])
+def test_ranges_that_are_none(typed: str) -> None:
+    if typed == "-4":
+        assert parse_lengths(typed) == (None, 4)
+        return
+    with pytest.raises(ValueError, match=r"100\.\.200|smaller"):
+        parse_lengths(typed)
+
+
+def test_searches_and_their_words() -> None:
+    assert parse_search("/a+/") == ("a+", True)
+    assert parse_search("a/b") == ("a/b", False)
+    with pytest.raises(ValueError, match="no regular expression"):
+        parse_search("/(/")
+    words = RowQuery("x\x1b" * 50, problem="answer_cut", max_tokens=2000, order="longest").words()
+    assert "\x1b" not in words
+    assert words.endswith("…” · answer_cut · ..2\u202f000 tokens · longest first")
+    assert lengths_text(None, None) == ""
+
+
+def test_several_sources_and_what_the_template_adds_are_told() -> None:
+    sources = [
+        {"path": "/data/a.jsonl", "format": "messages", "weight": 1.0},
+        {"path": "/data/b/", "format": "text", "weight": 2.5},
+    ]
+    sample = Sample.of(
+        {
+            "tokens": ["<s>", "system\n", "Today is ", "Monday", "</s>"],
+            "input_ids": [0, 1, 2, 3, 4],
+            "added": [[1, 4]],
+            "template": {"name": "llama", "source": "model"},
+        }
+    )
+    pairs = found_pairs({"sources": sources, "format": "messages", "confidence": 0.9}, True, sample)
+    assert pairs == [
+        ("x1", "a.jsonl, messages"),
+        ("x2.5", "b, text"),
+        ("format", "messages"),
+        ("", "90% sure; c corrects it"),
+        ("template", "llama (model)"),
+        ("it adds", "Today is Monday"),
+    ]
