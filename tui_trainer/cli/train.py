@@ -156,7 +156,7 @@ def _interrupted_run(name: str) -> RunLayout | None:
         return None
     if newest.status.state is not State.LOST and newest.status.reason not in (PREEMPTED, "killed"):
         return None
-    talk().print(f"going on with {safe_line(newest.id)}")
+    talk().print(f"going on with {safe_line(newest.id)}, as it was configured")
     return newest.layout
 
 

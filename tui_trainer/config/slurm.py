@@ -51,12 +51,16 @@ save() {{
     trap "" USR1 TERM
     {save}
     code=$?
-    wait "$training"
+    for _ in 1 2 3 4 5; do  # what saved ends by itself; what did not must not keep the job from being queued again
+        kill -0 "$training" 2> /dev/null || break
+        sleep 1
+    done
     if [ "$code" -eq {code} ] && [ "$1" = USR1 ]; then
         scontrol requeue "$SLURM_JOB_ID"
     fi
     exit "$code"
 }}
+training=
 trap "save USR1" USR1
 trap "save TERM" TERM
 """
