@@ -374,3 +374,16 @@ def test_a_large_row_group_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest
     assert list(source.rows(0, 1000)) == rows
     for start in (900, 650, 3, 699, 400):
         assert list(source.rows(start, start + 5)) == rows[start : start + 5]
+
+
+def test_names_with_blanks_brackets_and_chinese(tmp_path: Path) -> None:
+    names = ["[v1] my rows.jsonl", "名前 {x}.jsonl", "a+b 100%.jsonl"]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_text(f'{{"text": "row {number}"}}\n', encoding="utf-8")
+    for number, name in enumerate(names):
+        expected = [{"text": f"row {number}"}]
+        assert list(opened(tmp_path / name).rows(0, 2)) == expected
+        fields = SourceFields(path=str(tmp_path), data_files=name)
+        assert list(open_dataset(fields).splits["train"].rows(0, 2)) == expected
+    everything = open_dataset(SourceFields(path=str(tmp_path))).splits["train"]
+    assert everything.count() == 3

@@ -70,7 +70,9 @@ def data_files(folder: Path, patterns: Sequence[str] = ()) -> list[Path]:
     scripts: list[str] = []
     for path in _walk(folder):
         relative = path.relative_to(folder).as_posix()
-        is_wanted = any(fnmatch(relative, pattern) for pattern in patterns) if patterns else has_data_name(path.name)
+        # a name may hold the brackets of a pattern
+        is_named = any(relative == pattern or fnmatch(relative, pattern) for pattern in patterns)
+        is_wanted = is_named if patterns else has_data_name(path.name)
         if not path.exists():
             dangling.append(relative)
         elif is_wanted and (patterns or not _is_about(path)):
