@@ -101,7 +101,7 @@ class FakeDataWorker:
             "test": {"num_rows": 255, "features": features},
         }
         return {
-            "sources": [{"path": params["config"]["data"]["path"], "splits": splits}],
+            "sources": [{"path": params["config"]["data"]["path"] or "mix", "splits": splits}],
             "split": "train",
             "num_rows": None if self.count_gate else NUM_ROWS,
             "num_rows_at_least": 100,

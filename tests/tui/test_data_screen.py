@@ -13,6 +13,7 @@ from textual.widgets import Static
 from tui_trainer.errors import DataError
 from tui_trainer.tui.app import WorkbenchApp
 from tui_trainer.tui.screens.mapping import MappingScreen
+from tui_trainer.tui.screens.mixing import MixingScreen
 from tui_trainer.tui.screens.open_dataset import OpenDatasetScreen, SuggestionList
 from tui_trainer.tui.screens.verdict import VerdictScreen
 from tui_trainer.tui.widgets.ask import Pick
@@ -425,3 +426,20 @@ async def test_template_and_what_it_adds_stand_beside_the_rows(make_app: MakeApp
         await _row_shown(app, pilot)
         await wait_until(pilot, lambda: "chatml (model)" in _drawn(app))
         assert "word0 word1 word2" in _drawn(app)
+
+
+async def test_several_datasets_are_mixed_with_weights(make_app: MakeApp) -> None:
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        await _row_shown(app, pilot)
+        await pilot.press("M", "a", *"demo:chat", "enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, MixingScreen))
+        await pilot.press("w", *"2.5", "enter")
+        await pilot.press("s")
+        data = app.session.draft.config.data
+        assert [(source.path, source.weight) for source in data.sources] == [("medqa.jsonl", 1.0), ("demo:chat", 2.5)]
+        assert data.path is None
+        await wait_until(pilot, lambda: "2 sources" in _drawn(app))
+        await pilot.press("M", "j", "delete", "s")
+        assert app.session.draft.config.data.path == "medqa.jsonl"
+        assert app.session.draft.config.data.sources == []

@@ -28,6 +28,7 @@ _LISTS = (
     ("Verdict", "tui_trainer.tui.screens.verdict", "VerdictScreen"),
     ("Opening a dataset", "tui_trainer.tui.screens.open_dataset", "OpenDatasetScreen"),
     ("What the rows hold", "tui_trainer.tui.screens.mapping", "MappingScreen"),
+    ("Mixing datasets", "tui_trainer.tui.screens.mixing", "MixingScreen"),
     ("Lengths", "tui_trainer.tui.widgets.length_chart", "LengthChart"),
     ("Samples of a run", "tui_trainer.tui.widgets.answers", "Answers"),
     ("Transcript", "tui_trainer.tui.widgets.transcript", "Transcript"),

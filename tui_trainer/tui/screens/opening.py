@@ -11,6 +11,9 @@ from tui_trainer.errors import WorkbenchError
 from tui_trainer.tui.screens.editing import EditingScreen
 from tui_trainer.tui.widgets.ask import Pick
 
+_OF_A_SOURCE = {"path", "name", "data_files", "split", "revision", "token_env", "format", "columns"}
+"""Fields of `[data]` that belong to its one source."""
+
 _TYPE_A_SPLIT = "\0type"
 
 
@@ -20,6 +23,7 @@ class OpeningScreen(EditingScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("o", "open_source", "Open", id="data-open", tooltip="Open a dataset"),
         Binding("c", "map_columns", "Columns", show=False, id="data-columns", tooltip="What the rows hold, and where"),
+        Binding("M", "mix", "Mix", show=False, id="data-mix", tooltip="Mix several datasets, each with a weight"),
         Binding("ctrl+r", "reopen", "Reread", show=False, id="data-reopen", tooltip="Read the files anew"),
     ]
 
@@ -58,6 +62,8 @@ class OpeningScreen(EditingScreen):
         """Open a source; what was said of the former one's columns and splits does not hold for it."""
         draft = self.session.draft
         reset: dict[str, Any] = {"data.format": "auto", "data.columns": {}, "data.split": "train", "data.name": None}
+        if draft.config.data.sources:
+            reset["data.sources"] = []
         draft.set_many({"data.path": source.strip(), **reset})
         self.session.draft_edited()
         self.action_leave_field()
@@ -82,6 +88,30 @@ class OpeningScreen(EditingScreen):
         if mapping is not None:
             self.session.draft.set_many({"data.format": mapping[0], "data.columns": mapping[1]})
             self.session.draft_edited()
+
+    def action_mix(self) -> None:
+        """Mix several datasets."""
+        from tui_trainer.tui.screens.mixing import MixingScreen
+
+        data = self.session.draft.config.data
+        sources = [source.model_dump(exclude_defaults=True) for source in data.sources]
+        if not sources and data.path is not None:
+            own = data.model_dump(include=_OF_A_SOURCE, exclude_defaults=True)
+            sources = [{name: value for name, value in own.items() if value not in (None, {})}]
+        self.app.push_screen(MixingScreen(self.session.dataset, sources), self._mixed)
+
+    def _mixed(self, sources: list[dict[str, Any]] | None) -> None:
+        """Take several sources; one alone is an ordinary dataset again."""
+        if sources is None:
+            return
+        unset: dict[str, Any] = {"data.format": "auto", "data.columns": {}, "data.split": "train", "data.name": None}
+        unset |= {"data.data_files": None, "data.revision": None, "data.token_env": None, "data.sources": []}
+        if len(sources) == 1 and sources[0].get("weight", 1.0) == 1:
+            alone = {f"data.{name}": value for name, value in sources[0].items() if name != "weight"}
+            self.session.draft.set_many({**unset, **alone})
+        else:
+            self.session.draft.set_many({**unset, "data.path": None, "data.sources": sources})
+        self.session.draft_edited()
 
     def action_reopen(self) -> None:
         """Read the files anew."""
