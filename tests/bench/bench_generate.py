@@ -1,4 +1,4 @@
-"""How fast we generate, in turns with `transformers.generate`: decoding, several answers, second turns, sampling.
+"""How fast we generate, in turns with `transformers.generate`: decoding, several answers, second turns, adapters.
 
 Run it with `python tests/bench/bench_generate.py [--model demo:smollm2] [--rounds 5]`. Each round runs every variant,
 one after the other; a figure is the median, a ratio the median of the ratios within a round. Times are CPU times of one
@@ -8,13 +8,19 @@ thread, so that a busy machine changes them little.
 from __future__ import annotations
 
 import argparse
+import copy
+import io
+import itertools
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -25,11 +31,18 @@ from transformers import (
 )
 
 from tui_trainer.config.sampling import SamplingParams
+from tui_trainer.engine.chat.documents import Documents
 from tui_trainer.engine.generate.engine import Engine
+from tui_trainer.engine.generate.forward.choose import choose_forward
 from tui_trainer.engine.generate.sampling import Sampler
+from tui_trainer.engine.generate.side_by_side import together
+from tui_trainer.engine.models.adapter import WITHOUT_ADAPTER, add_adapter
 from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
+from tui_trainer.engine.models.int8 import quantize
 from tui_trainer.engine.models.load import load_model_for_chat
+from tui_trainer.engine.models.swap import copy_adapter
 from tui_trainer.errors import WorkbenchError
+from tui_trainer.wire.frames import Item, encode
 
 NUM_TOKENS = 48
 PROMPT = "The lighthouse stood at the end of the pier, and every evening the keeper climbed its stairs to light it."
@@ -80,6 +93,13 @@ def host_bound_model() -> LlamaForCausalLM:
     return model
 
 
+def lean_engine(model: Any, tokenizer: PreTrainedTokenizerBase) -> Engine:
+    """An engine as a chat session has it."""
+    choice = choose_forward(model)
+    assert choice.forward.kind == "fused", choice.note
+    return Engine(model, tokenizer, [], forward=choice.forward)
+
+
 def generate(model: Any, ids: list[int], **options: Any) -> None:
     """`transformers.generate` for the same number of tokens."""
     tensor = torch.tensor([ids])
@@ -94,16 +114,24 @@ def generate(model: Any, ids: list[int], **options: Any) -> None:
 
 
 def decoding(model: Any, tokenizer: PreTrainedTokenizerBase, ids: list[int], rounds: int) -> None:
-    """One answer: greedy and with the usual knobs."""
-    engine = Engine(model, tokenizer, [])
+    """One answer: greedy and with the usual knobs; through the library's step, the lean one, and weights in 8 bits."""
+    small = copy.deepcopy(model)
+    quantize(small)
+    engines = {
+        "library": Engine(model, tokenizer, []),
+        "lean": lean_engine(model, tokenizer),
+        "int8": lean_engine(small, tokenizer),
+    }
 
-    def ours(**knobs: Any) -> None:
-        engine.forget()
-        engine.generate(ids, SamplingParams(max_tokens=NUM_TOKENS, **knobs))
+    def ours(kind: str = "lean", **knobs: Any) -> None:
+        engines[kind].forget()
+        engines[kind].generate(ids, SamplingParams(max_tokens=NUM_TOKENS, **knobs))
 
     variants: dict[str, Callable[[], Any]] = {
         "generate, greedy": lambda: generate(model, ids, do_sample=False),
+        "ours with the library's step, greedy": lambda: ours("library", temperature=0.0),
         "ours, greedy": lambda: ours(temperature=0.0),
+        "ours with int8 weights, greedy": lambda: ours("int8", temperature=0.0),
         "generate, temperature .8 top_k 50 top_p .95": lambda: generate(
             model, ids, do_sample=True, temperature=0.8, top_k=50, top_p=0.95
         ),
@@ -117,7 +145,7 @@ def decoding(model: Any, tokenizer: PreTrainedTokenizerBase, ids: list[int], rou
 
 def several_answers(model: Any, tokenizer: PreTrainedTokenizerBase, ids: list[int], rounds: int) -> None:
     """Four answers to a long prompt in terms of one."""
-    engine = Engine(model, tokenizer, [])
+    engine = lean_engine(model, tokenizer)
     long = (ids * (300 // len(ids) + 1))[:300]
 
     def ours(num: int) -> None:
@@ -130,7 +158,7 @@ def several_answers(model: Any, tokenizer: PreTrainedTokenizerBase, ids: list[in
 
 def second_turn(model: Any, tokenizer: PreTrainedTokenizerBase, ids: list[int], rounds: int) -> None:
     """The first token of a second turn after a history of 300 tokens."""
-    engine = Engine(model, tokenizer, [])
+    engine = lean_engine(model, tokenizer)
     history = (ids * (300 // len(ids) + 1))[:300]
     one = SamplingParams(temperature=0.0, max_tokens=1)
 
@@ -148,6 +176,73 @@ def second_turn(model: Any, tokenizer: PreTrainedTokenizerBase, ids: list[int], 
     times = in_turns({"cold": cold, "(first turn)": first_turn, "warm": warm}, rounds)
     del times["(first turn)"]
     show("time to first token, 300 tokens of history and 20 new ones", times, "cold")
+
+
+def streaming(model: Any, tokenizer: PreTrainedTokenizerBase, ids: list[int], rounds: int) -> None:
+    """An answer as the worker streams it, document and frames included, in terms of its tokens alone."""
+    engine = lean_engine(model, tokenizer)
+    documents = Documents(tokenizer)
+
+    def tokens() -> None:
+        engine.forget()
+        engine.generate(ids, SamplingParams(temperature=0.0, max_tokens=NUM_TOKENS))
+
+    def streamed() -> None:
+        engine.forget()
+        sink = io.BytesIO()
+        for step in engine.stream(ids, SamplingParams(temperature=0.0, max_tokens=NUM_TOKENS)):
+            sink.write(encode(Item(1, documents.item(step))))
+
+    show("streaming to the front end", in_turns({"tokens": tokens, "streamed": streamed}, rounds), "tokens")
+
+
+def with_adapters(model: Any, tokenizer: PreTrainedTokenizerBase, ids: list[int], rounds: int) -> None:
+    """Base and adapter from one batch in terms of two runs, and the time to write one adapter over another."""
+    with tempfile.TemporaryDirectory() as folder:
+        folders = [Path(folder, f"step-{number}") for number in (1, 2)]
+        for path in folders:
+            config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", init_lora_weights=False)
+            made = get_peft_model(model, config)
+            made.save_pretrained(str(path))
+            model = made.unload()
+        adapted = add_adapter(model, folders[0], "other")
+        choice = choose_forward(adapted)
+        engines = [
+            Engine(adapted, tokenizer, [], forward=choice.forward, adapter=name) for name in (WITHOUT_ADAPTER, "other")
+        ]
+        knobs = SamplingParams(temperature=0.0, max_tokens=NUM_TOKENS)
+
+        def in_turn() -> None:
+            for engine in engines:
+                engine.forget()
+                engine.generate(ids, knobs)
+
+        def at_once() -> None:
+            for engine in engines:
+                engine.forget()
+            for _ in together([engine.stream(ids, knobs) for engine in engines]):
+                pass
+
+        variants = {
+            "base alone": lambda: only(engines[0], ids, knobs),
+            "with the adapter": lambda: only(engines[1], ids, knobs),
+        }
+        show("one answer of base and adapter", in_turns(variants, rounds), "base alone")
+        show("A|B", in_turns({"two runs": in_turn, "one batch": at_once}, rounds), "two runs")
+        places = itertools.cycle([folders, folders[::-1]])
+
+        def swap() -> None:
+            new, old = next(places)
+            assert copy_adapter(adapted, "other", new, old)
+            choice.forward.refresh()
+
+        show("another adapter in its place", in_turns({"swap": swap}, rounds), "swap")
+
+
+def only(engine: Engine, ids: list[int], knobs: SamplingParams) -> None:
+    """An answer with nothing kept."""
+    engine.forget()
+    engine.generate(ids, knobs)
 
 
 def choose_with(warpers: list[Any], logits: torch.Tensor) -> None:
@@ -197,6 +292,7 @@ def main() -> None:
     decoding(tiny, tokenizer, ids, arguments.rounds)
     several_answers(tiny, tokenizer, ids, arguments.rounds)
     second_turn(tiny, tokenizer, ids, arguments.rounds)
+    streaming(tiny, tokenizer, ids, arguments.rounds)
     try:
         loaded = load_model_for_chat(arguments.model, device="cpu")
     except WorkbenchError as error:
@@ -207,6 +303,8 @@ def main() -> None:
     decoding(loaded.model, loaded.tokenizer, ids, arguments.rounds)
     several_answers(loaded.model, loaded.tokenizer, ids, arguments.rounds)
     second_turn(loaded.model, loaded.tokenizer, ids, arguments.rounds)
+    streaming(loaded.model, loaded.tokenizer, ids, arguments.rounds)
+    with_adapters(loaded.model, loaded.tokenizer, ids, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from tui_trainer.engine.generate.forward.fused import FusedForward
 from tui_trainer.engine.generate.forward.interface import Forward
 from tui_trainer.engine.generate.forward.library import LibraryForward
 from tui_trainer.engine.generate.forward.projection import UnsupportedError
+from tui_trainer.engine.models.int8 import Int8Linear
 from tui_trainer.errors import UsageError
 
 Decode = Literal["auto", "library"]
@@ -19,7 +20,10 @@ CHOICES: tuple[Decode, ...] = ("auto", "library")
 
 _PROBE_TOKENS = 9
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 8e-2}
-"""Largest difference of logits, as a share of the largest logit, by which two orders of the same sums may differ."""
+"""Largest difference of logits, as a share of the largest logit, by which two orders of the same sums may differ.
+
+Weights in 8 bits are multiplied in bfloat16.
+"""
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,14 @@ def choose_forward(model: Any, decode: str = "auto") -> Choice:
     except (UnsupportedError, AttributeError) as reason:
         return Choice(library, f"decoding as the library does: {_words(reason)} is not known to the lean step")
     difference = disagreement(fused, library)
-    if not difference <= _TOLERANCE.get(model.dtype, 0.0):
+    if not difference <= _tolerance(model):
         return Choice(library, f"decoding as the library does: the lean step differs from it by {difference:.1%}")
     return Choice(fused)
+
+
+def _tolerance(model: Any) -> float:
+    is_int8 = any(isinstance(module, Int8Linear) for module in model.modules())
+    return _TOLERANCE.get(torch.bfloat16 if is_int8 else model.dtype, 0.0)
 
 
 def disagreement(one: Forward, other: Forward) -> float:
