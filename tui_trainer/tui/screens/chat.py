@@ -91,6 +91,7 @@ class ChatScreen(TalkScreen):
                 turn.reply.differences, turn.reply.judged = (), ""
         if self.transcript.mode == DIFFERENCE and not self.models.has_other:
             self._colour(PLAIN)
+        self.transcript.redraw()
         self._score()
 
     def answered(self) -> None:

@@ -150,22 +150,33 @@ class Transcript(VerticalScroll, can_focus=True):
             await view.remove()
         if wanted[same:]:
             await self.mount_all(wanted[same:], before="#goes-on")
-        self.redraw()
+        # of what stays, only the last may stand otherwise: another of its replies is gone on with
+        for view in [*views[max(same - 1, 0) : same], *wanted[same:]]:
+            for said in view.query(Said):
+                self._draw(said)
+        self._mark()
         if to_end:
             self.anchor()
 
     def redraw(self) -> None:
         """Draw everything again, as after the way to colour changed."""
-        self._put("#said-before", system_text(self.system))
         for said in self.query(Said):
             self._draw(said)
-        tip = self.conversation.tip
+        self._mark()
+
+    def _mark(self) -> None:
+        """Show what is selected, and what is before and after the turns."""
+        selected, tip = self.selected, self.conversation.tip
+        for said in self.query(Said):
+            said.set_class(said.turn is selected, "-selected")
+        self._put("#said-before", system_text(self.system))
         self._put("#goes-on", hint_text(len(tip.children) if tip.following is None else 0))
 
     def _put(self, selector: str, text: Content) -> None:
         line = self.query_one(selector, Static)
-        line.display = bool(text)
-        line.update(text)
+        if line.display != bool(text) or line.content != text:
+            line.display = bool(text)
+            line.update(text)
 
     def refresh_turn(self, turn: Turn) -> None:
         """Draw one turn again, as while it grows."""
@@ -176,7 +187,6 @@ class Transcript(VerticalScroll, can_focus=True):
     def _draw(self, said: Said) -> None:
         turn = said.turn
         on_path = turn.parent is not None and turn.parent.following is turn
-        said.set_class(turn is self.selected, "-selected")
         said.update(turn_text(turn, Looks(self.mode, id(turn) in self.unfolded, on_path)))
 
     def action_select(self, direction: int) -> None:
@@ -189,7 +199,7 @@ class Transcript(VerticalScroll, can_focus=True):
                 self.go_to(entered)
         elif number >= 0:
             self._selected = path[number]
-            self.redraw()
+            self._mark()
             self._show_selected()
             self.post_message(self.Selected())
 
