@@ -181,7 +181,7 @@ def test_json_is_the_events_up_to_the_last(config: Path, store: Path) -> None:
 
 @pytest.mark.e2e
 def test_failure_is_exit_code_1_with_reason_and_remedy(config: Path, store: Path) -> None:
-    job = start(config, "--json", FAKE_CRASH="exception")
+    job = start(config, "--json", FAKE_CRASH="gpu")
     out, err = job.communicate(timeout=PATIENCE)
     assert job.returncode == ExitCode.FAILED
     last = json.loads(out.splitlines()[-1])
