@@ -81,20 +81,21 @@ sys.exit(train.main([root]))
 """
 
 
-def prepare(folder: Path) -> RunLayout:
+def prepare(folder: Path, *assignments: str) -> RunLayout:
     """A run that goes on until it is stopped."""
-    config = config_of("training.max_steps=1000000", "training.lr_scheduler_type=constant", "training.save_strategy=no")
+    fixed = ("training.max_steps=1000000", "training.lr_scheduler_type=constant", "training.save_strategy=no")
+    config = config_of(*fixed, *assignments)
     return create("bench", dump_toml(config.config.model_dump()), {}, root=folder / "runs")
 
 
-def start(layout: RunLayout, num_ranks: int, step_seconds: float) -> subprocess.Popen[bytes]:
-    """The ranks of the run."""
+def start(layout: RunLayout, num_ranks: int, worker: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """The ranks of the run, with this tree's package."""
     script = layout.root / "worker.py"
-    script.write_text(WORKER)
+    script.write_text(worker)
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_ranks}", str(script)]
     with layout.train_log.open("wb") as log:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, *launch, str(layout.root), str(step_seconds)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+        command = [sys.executable, *launch, str(layout.root), *arguments]
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
@@ -188,7 +189,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         layout = prepare(Path(name))
-        process = start(layout, arguments.ranks, arguments.step)
+        process = start(layout, arguments.ranks, WORKER, str(arguments.step))
         try:
             sent = command(layout, process, arguments.commands, arguments.gap, arguments.seed)
         finally:

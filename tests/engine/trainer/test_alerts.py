@@ -104,21 +104,23 @@ def test_each_row_of_bad_steps_is_told_once_at_its_first_step(tiny: Any) -> None
 class OneOfTwo(Group):
     """This rank of two, of which the other says what it is told to."""
 
-    other: tuple[float, float] = (0, 0)
+    bad_steps: tuple[int, ...] = ()
+    num_bad: int = 0
 
     def sum(self, values: Any) -> list[float]:
-        slots = [0.0] * 6 + [*self.other]
+        slots = [0.0] * 6 + [len(self.bad_steps), self.num_bad]
         return [own + more for own, more in zip(values, slots, strict=True)]
 
+    def from_all(self, value: Any) -> list[Any]:
+        return [value, self.bad_steps]
 
-def test_the_step_of_another_rank_is_told_although_it_is_over(tiny: Any) -> None:
+
+def test_the_steps_of_all_ranks_are_told_although_they_are_over(tiny: Any) -> None:
     run = tiny.run()
-    other = OneOfTwo(0, 2, torch.device("cpu"), (7, 0))
-    box = Mailbox(run.layout, other, run.termination)
-    agreement = box.receive(9, Health())
-    assert agreement.health == Health(bad_step=7, num_bad=0)
-    box = Mailbox(run.layout, replace(other, other=(7, 3)), run.termination)
-    assert box.receive(9, Health(bad_step=8, num_bad=2)).health == Health(bad_step=7, num_bad=3)
+    other = OneOfTwo(0, 2, torch.device("cpu"), (3, 7), 0)
+    assert Mailbox(run.layout, other, run.termination).receive(9, Health()).health == Health((3, 7), 0)
+    box = Mailbox(run.layout, replace(other, bad_steps=(7, 8), num_bad=2), run.termination)
+    assert box.receive(9, Health((8, 9), 2)).health == Health((7, 8, 9), 2)
 
 
 def test_a_run_whose_end_is_nan_is_not_saved(tiny: Any) -> None:
@@ -135,11 +137,11 @@ def test_a_deferred_look_names_the_right_step_until_it_is_told() -> None:
     for step, loss in enumerate((1.0, float("inf"), 1.0, 1.0), start=1):
         watch.add(torch.tensor(loss))
         watch.end_step(step)
-        seen.append((watch.bad_step, watch.num_bad))
-    assert seen == [(0, 0), (0, 0), (2, 1), (2, 0)]
+        seen.append(([*watch.bad_steps], watch.num_bad))
+    assert seen == [([], 0), ([], 0), ([2], 1), ([2], 0)]
     assert not watch.is_bad()
     watch.was_told()
-    assert watch.bad_step == 0
+    assert watch.bad_steps == []
 
 
 def test_rows_without_a_trained_token_are_an_alert(tiny: Any) -> None:

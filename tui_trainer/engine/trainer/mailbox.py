@@ -67,6 +67,14 @@ class Group:
         """Whether `value` is true on every rank."""
         return self.sum([int(value)])[0] == self.size
 
+    def from_all(self, value: Any) -> list[Any]:
+        """The objects that the ranks gave, by rank."""
+        if self.size == 1:
+            return [value]
+        values = [None] * self.size
+        distributed.all_gather_object(values, value)
+        return values
+
     def from_first(self, value: Any) -> Any:
         """The object that rank 0 gave."""
         if self.size == 1:
@@ -81,19 +89,19 @@ class Health:
     """How a rank is, or the worst of what all ranks say.
 
     Attributes:
-        bad_step: first of a row of steps whose loss is not finite, that nobody may know of yet; 0 if there is none.
+        bad_steps: steps whose loss was not finite, in order, of which the others may not know yet.
         num_bad: how many such steps there were in a row until now.
         is_mute: whether rank 0 can no longer write down what happens.
     """
 
-    bad_step: int = 0
+    bad_steps: tuple[int, ...] = ()
     num_bad: int = 0
     is_mute: bool = False
 
     @property
     def is_good(self) -> bool:
         """Whether there is nothing to tell."""
-        return not self.bad_step and not self.is_mute
+        return not self.bad_steps and not self.is_mute
 
 
 @dataclass(frozen=True)
@@ -172,15 +180,15 @@ class Mailbox:
         interval = self._steps_until_look(step) if self._group.is_first else 0
         own = [int(self._termination.is_requested), len(found), interval, int(health.is_mute)]
         slots = [0] * (2 * self._group.size)
-        slots[2 * self._group.rank : 2 * self._group.rank + 2] = [health.bad_step, health.num_bad]
+        slots[2 * self._group.rank : 2 * self._group.rank + 2] = [len(health.bad_steps), health.num_bad]
         num_signalled, num_commands, self._interval, num_mute, *slots = map(int, self._group.sum([*own, *slots]))
         self._last_step, self._last_time = step, time.monotonic()
         commands = list(self._group.from_first(found)) if num_commands else []
         if num_signalled:
             self._termination.is_requested = False
             commands.append(Command("stop", by=TERMINATE_BY, sent=time.time()))
-        bad_steps = [bad_step for bad_step in slots[::2] if bad_step]
-        return Agreement(commands, Health(min(bad_steps, default=0), max(slots[1::2]), num_mute > 0))
+        bad_steps = set().union(*self._group.from_all(health.bad_steps)) if any(slots[::2]) else set()
+        return Agreement(commands, Health(tuple(sorted(bad_steps)), max(slots[1::2]), num_mute > 0))
 
     def _steps_until_look(self, step: int) -> int:
         """How many steps fit between two looks at the pace since the last one; grows slowly, for the pace may fall."""

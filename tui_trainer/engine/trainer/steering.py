@@ -51,7 +51,7 @@ class Steering:
         self._events = events
         self._log = log
         self._on_nan = on_nan
-        self._told_step = 0
+        self._last_bad = -1
         self._is_parked = False
         self.is_paused = False
         self.lacks_space = False
@@ -96,7 +96,7 @@ class Steering:
         """
         self._replay(trainer)
         state = trainer.state
-        health = Health(watch.bad_step, watch.num_bad, self._events.is_mute)
+        health = Health(tuple(watch.bad_steps), watch.num_bad, self._events.is_mute)
         agreement = self._mailbox.receive(state.global_step, health, is_urgent=state.global_step >= state.max_steps)
         if agreement.health is not None:
             watch.was_told()
@@ -136,23 +136,26 @@ class Steering:
         """What follows from how the ranks are."""
         if health.is_mute:
             self.wait_for_space(step, "the disk is full: the run cannot write down what happens")
-        if health.bad_step not in (0, self._told_step):
-            self._told_step = health.bad_step
-            message = f"the loss of step {health.bad_step} is not finite (NaN or infinity)"
-            self._events.write(
-                Alert(step=health.bad_step, kind="nan", message=message, remedy=_NAN_REMEDY), durable=True
-            )
-            if self._on_nan == "pause":
-                self.is_paused = True
-                self._events.write(
-                    RunPaused(step=step, reason="nan", message=message, remedy="`continue` goes on, `stop` ends it."),
-                    durable=True,
-                )
+        for bad in health.bad_steps:
+            if bad != self._last_bad + 1:
+                self._tell_bad(bad, step)
+            self._last_bad = bad
         if self._on_nan == "stop" and health.num_bad >= _HOPELESS_AFTER:
             raise NotANumberError(
                 "the loss is no longer a number; the weights cannot recover from that",
                 remedy="Lower training.learning_rate or add warmup_steps, and start from the last checkpoint. In "
                 "float16, try bfloat16.",
+            )
+
+    def _tell_bad(self, bad: int, step: int) -> None:
+        """Tell that a row of steps without a finite loss begins at step `bad`, and pause if that is wanted."""
+        message = f"the loss of step {bad} is not finite (NaN or infinity)"
+        self._events.write(Alert(step=bad, kind="nan", message=message, remedy=_NAN_REMEDY), durable=True)
+        if self._on_nan == "pause":
+            self.is_paused = True
+            self._events.write(
+                RunPaused(step=step, reason="nan", message=message, remedy="`continue` goes on, `stop` ends it."),
+                durable=True,
             )
 
     def _replay(self, trainer: Steerable) -> None:

@@ -25,17 +25,16 @@ class LossWatch:
         is_deferred: read each loss one step late.
 
     Attributes:
-        bad_step: first of a row of steps without a finite loss; stays until it was told, though the row be over.
-        num_bad: how many steps without one there were in a row until now.
+        bad_steps: steps without a finite loss of which not everybody knows yet.
+        num_bad: how many such steps there were in a row until now.
     """
 
     def __init__(self, *, is_deferred: bool) -> None:
         self._is_deferred = is_deferred
         self._sum: torch.Tensor | None = None
         self._unread: tuple[int, torch.Tensor] | None = None
-        self.bad_step = 0
+        self.bad_steps: list[int] = []
         self.num_bad = 0
-        self._is_told = False
 
     def add(self, loss: torch.Tensor) -> None:
         """Take in the loss of one batch of the step in hand."""
@@ -56,13 +55,8 @@ class LossWatch:
         return self.num_bad > 0
 
     def was_told(self) -> None:
-        """Take note that everybody knows of `bad_step`."""
-        self._is_told = True
-        self._forget()
-
-    def _forget(self) -> None:
-        if self._is_told and not self.num_bad:
-            self.bad_step = 0
+        """Take note that everybody knows of `bad_steps`."""
+        self.bad_steps = []
 
     def _look(self, unread: tuple[int, torch.Tensor] | None) -> None:
         if unread is None:
@@ -70,11 +64,9 @@ class LossWatch:
         step, loss = unread
         if torch.isfinite(loss).item():
             self.num_bad = 0
-            self._forget()
-            return
-        if not self.bad_step:
-            self.bad_step, self._is_told = step, False
-        self.num_bad += 1
+        else:
+            self.bad_steps.append(step)
+            self.num_bad += 1
 
 
 class Window:
