@@ -183,6 +183,10 @@ def test_a_spike_of_the_loss_is_an_alert_and_noise_is_none(tiny: Any) -> None:
     assert told(tiny, *noisy(60, 2.0), {"loss": 9.0}, *noisy(5, 2.0)) == [("loss_spike", 61)]
 
 
+def test_a_loss_near_zero_may_jump(tiny: Any) -> None:
+    assert told(tiny, *noisy(60, 0.002), {"loss": 0.2}) == []
+
+
 def test_a_falling_loss_and_a_first_step_without_a_rate_are_none(tiny: Any) -> None:
     falling = [{"loss": 8 * 0.97**step, "learning_rate": 1e-5 * step} for step in range(100)]
     assert told(tiny, *falling) == []

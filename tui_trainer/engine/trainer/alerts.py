@@ -19,6 +19,9 @@ from tui_trainer.runs.layout import RunLayout
 _EXPLOSION = 10.0
 """Times the usual gradient norm that counts as an explosion."""
 
+_SPIKE = 0.5
+"""How much the loss has to rise; when it is near zero a row may be many times the usual and mean nothing."""
+
 _FAR = 6.0
 """Usual deviations above the usual value that count as far."""
 
@@ -120,7 +123,7 @@ class RunAlerts(TrainerCallback):
                 "the loss is exactly 0: no token of these rows is trained",
                 "Look at the mask on the Data screen: the answers may be cut off by data.max_length.",
             )
-        elif self._losses.is_far_above(loss, 1.5):
+        elif self._losses.is_far_above(loss, 1.5) and loss > self._losses.mean + _SPIKE:
             self._alert(
                 step,
                 "loss_spike",
