@@ -19,6 +19,7 @@ from tui_trainer.config.schema import RunConfig
 from tui_trainer.config.toml import dump_toml
 from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
 from tui_trainer.engine.models.export import Exported, export_model
+from tui_trainer.engine.models.load import load_model_for_chat
 from tui_trainer.engine.models.randomness import seeded
 from tui_trainer.engine.trainer.manifest import write_manifest
 from tui_trainer.errors import CancelledError, MachineError, RefusedError, UsageError
@@ -122,6 +123,13 @@ def test_tokens_that_were_added_are_merged_too(tiny_folder: Path, tmp_path: Path
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert (again.config.vocab_size, len(AutoTokenizer.from_pretrained(tmp_path / "out"))) == (261, 261)
     torch.testing.assert_close(logits(again), logits(model), atol=1e-5, rtol=0)
+
+
+def test_an_adapter_with_added_tokens_can_be_talked_to(tiny_folder: Path, checkpoint: Checkpoint) -> None:
+    model = adapted(tiny_folder, 261, modules_to_save=["embed_tokens", "lm_head"])
+    checkpoint(model, ["<one>", "<two>"])
+    loaded = load_model_for_chat("trial")
+    torch.testing.assert_close(logits(loaded.model), logits(model), atol=1e-5, rtol=0)
 
 
 def test_an_adapter_alone_is_copied_as_it_is(tiny_folder: Path, tmp_path: Path, checkpoint: Checkpoint) -> None:

@@ -81,16 +81,17 @@ def _lora_problem(error: ValueError, model: PreTrainedModel, config: LoraConfig)
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, *, is_trainable: bool = False) -> PeftModel:
-    """A model with the adapter of a folder on it.
+    """A model with the adapter of a folder on it; its embedding grows where the adapter was trained with more tokens.
 
     Raises:
         DataError: the adapter belongs to another model, or its file is broken or incomplete.
     """
-    return _loaded(
-        folder,
-        lambda: PeftModel.from_pretrained(model, folder, is_trainable=is_trainable, local_files_only=True),
-        LOADED_ADAPTER,
-    )
+
+    def load() -> PeftModel:
+        _make_room(model, folder)
+        return PeftModel.from_pretrained(model, folder, is_trainable=is_trainable, local_files_only=True)
+
+    return _loaded(folder, load, LOADED_ADAPTER)
 
 
 def add_adapter(model: Any, folder: Path, name: str) -> PeftModel:
@@ -137,6 +138,18 @@ def _loaded(folder: Path, load: Callable[[], PeftModel], name: str) -> PeftModel
             remedy="Save the adapter again, or load it on the model it was trained on.",
         )
     return adapted
+
+
+def _make_room(model: PreTrainedModel, folder: Path) -> None:
+    """Give the embedding the rows that an adapter has saved for it."""
+    embedding: Any = model.get_input_embeddings()
+    place = next((name for name, module in model.named_modules() if module is embedding), "")
+    with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
+        names = list(file.keys())
+        whole = [name for name in names if f".{place}." in name and name.endswith("weight") and "lora_" not in name]
+        saved = [file.get_slice(name).get_shape()[0] for name in whole]
+    if saved and saved[0] > embedding.weight.shape[0]:
+        model.resize_token_embeddings(saved[0], mean_resizing=False)
 
 
 @contextmanager

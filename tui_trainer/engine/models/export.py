@@ -24,11 +24,10 @@ from transformers.utils import logging as transformers_logging
 
 from tui_trainer.engine.models.adapter import load_adapter
 from tui_trainer.engine.models.card import model_card, run_settings
-from tui_trainer.engine.models.folder import ADAPTER_CONFIG, TOKENIZER_FILES, foreign_code, has_tokenizer, read_object
+from tui_trainer.engine.models.folder import ADAPTER_CONFIG, TOKENIZER_FILES, foreign_code, read_object
 from tui_trainer.engine.models.locate import ModelSource, locate_model
 from tui_trainer.engine.models.placement import attention_implementation, available_memory, torch_dtype
 from tui_trainer.engine.models.pretrained import class_of, load_weights, read_config
-from tui_trainer.engine.models.tokenizer import tokenizer_from
 from tui_trainer.engine.models.weights import (
     ADAPTER_WEIGHTS,
     WEIGHTS_INDEX,
@@ -223,7 +222,7 @@ def _write_model(source: ModelSource, folder: Path, dtype: torch.dtype, report: 
     attention = attention_implementation("auto", class_of(config), is_half=False)
     model = load_weights(source.path, config, computed, attention, trust_remote_code=trust)
     if source.adapter is not None:
-        model = _merge(model, source, trust, report)
+        model = _merge(model, source, report)
     model.to(dtype)  # type: ignore[arg-type]
     model.config.dtype = dtype
     model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]  # its own is copied, as it is
@@ -252,13 +251,8 @@ def _computing_dtype(source: ModelSource, dtype: torch.dtype) -> torch.dtype:
     )
 
 
-def _merge(model: PreTrainedModel, source: ModelSource, trust: bool, report: Report) -> PreTrainedModel:
+def _merge(model: PreTrainedModel, source: ModelSource, report: Report) -> PreTrainedModel:
     """The base with the adapter in its weights."""
-    if has_tokenizer(source.tokenizer_path):
-        num_tokens = len(tokenizer_from(source.tokenizer_path, trust_remote_code=trust))
-        embedding: Any = model.get_input_embeddings()
-        if num_tokens > embedding.weight.shape[0]:
-            model.resize_token_embeddings(num_tokens)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of one library about the other
         adapted = load_adapter(model, _adapter(source))
