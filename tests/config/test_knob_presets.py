@@ -67,4 +67,4 @@ def test_names_that_are_no_file_names_are_refused(name: str) -> None:
 
 def test_what_neutralising_sets_is_in_the_catalogue() -> None:
     names = {knob.name for knob in knobs_of(SamplingParams)}
-    assert SHAPING - names <= {"logit_bias", "bad_words"}
+    assert SHAPING - names <= {"logit_bias", "bad_words", "allowed_token_ids"}

@@ -34,6 +34,7 @@ SHAPING = frozenset(
         "ignore_eos",
         "logit_bias",
         "bad_words",
+        "allowed_token_ids",
         "use_beam_search",
         "length_penalty",
         "early_stopping",

@@ -98,16 +98,15 @@ class Growing:
 
     def finish(self, documents: Mapping[str, Mapping[str, Any]]) -> None:
         """Take over the worker's documents, one a slot. With best_of only the best ones are in them."""
+        came = {key: list(turn.reply.tokens) for key, turn in self._turns.items() if turn.reply is not None}
         for slot, document in documents.items():
             for number, candidate in enumerate(document.get("candidates") or ()):
                 reply = self._turn(slot, number).reply
                 assert reply is not None
-                came_from = candidate.get("index", number)
-                streamed = self._turns.get((slot, came_from))
-                if came_from != number and streamed is not None and streamed.reply is not None:
-                    reply.tokens = list(streamed.reply.tokens)
+                reply.tokens = came.get((slot, candidate.get("index", number)), reply.tokens)
                 reply.finish(document, candidate)
             self._drop_losers(slot, len(document.get("candidates") or ()))
+        self.stop()
 
     def _drop_losers(self, slot: str, num_kept: int) -> None:
         """What best_of threw away is no branch of the conversation."""
