@@ -103,6 +103,7 @@ class FakeDataWorker:
         return {
             "sources": [{"path": params["config"]["data"]["path"] or "mix", "splits": splits}],
             "split": "train",
+            "features": features,
             "num_rows": None if self.count_gate else NUM_ROWS,
             "num_rows_at_least": 100,
             "format": "prompt_completion",

@@ -214,16 +214,9 @@ class DataScreen(LookingScreen):
 
     def _columns(self, state: DatasetState) -> list[str]:
         """Names of the columns, those that play a role first."""
-        names = list(self._split_info(state).get("features") or {})
+        names = list(state.info.get("features") or {})
         used = [str(path).partition(".")[0] for path in (state.info.get("columns") or {}).values()]
         return [name for name in dict.fromkeys((*used, *names)) if name in names]
-
-    def _split_info(self, state: DatasetState) -> dict[str, Any]:
-        for source in state.info.get("sources") or ():
-            split = (source.get("splits") or {}).get(state.info.get("split"))
-            if isinstance(split, dict):
-                return split
-        return {}
 
     def _show_verdict(self, state: DatasetState) -> None:
         line = self.query_one("#verdict", Static)

@@ -60,12 +60,8 @@ class OpeningScreen(EditingScreen):
 
     def _open(self, source: str) -> None:
         """Open a source; what was said of the former one's columns and splits does not hold for it."""
-        draft = self.session.draft
         reset: dict[str, Any] = {"data.format": "auto", "data.columns": {}, "data.split": "train", "data.name": None}
-        if draft.config.data.sources:
-            reset["data.sources"] = []
-        draft.set_many({"data.path": source.strip(), **reset})
-        self.session.draft_edited()
+        self._set({"data.path": source.strip(), **reset, "data.sources": []})
         self.action_leave_field()
 
     @work(group="mapping", exclusive=True, exit_on_error=False)
@@ -108,9 +104,14 @@ class OpeningScreen(EditingScreen):
         unset |= {"data.data_files": None, "data.revision": None, "data.token_env": None, "data.sources": []}
         if len(sources) == 1 and sources[0].get("weight", 1.0) == 1:
             alone = {f"data.{name}": value for name, value in sources[0].items() if name != "weight"}
-            self.session.draft.set_many({**unset, **alone})
+            self._set({**unset, **alone})
         else:
-            self.session.draft.set_many({**unset, "data.path": None, "data.sources": sources})
+            self._set({**unset, "data.path": None, "data.sources": sources})
+
+    def _set(self, values: dict[str, Any]) -> None:
+        """Set what is not so already, in one step that can be taken back."""
+        draft = self.session.draft
+        draft.set_many({key: value for key, value in values.items() if draft.value(key) != value})
         self.session.draft_edited()
 
     def action_reopen(self) -> None:
