@@ -8,7 +8,7 @@ import pytest
 from textual.widgets import Static
 
 from tui_trainer.runs.control import pending
-from tui_trainer.runs.events import Alert, StepMetrics
+from tui_trainer.runs.events import Alert, ControlApplied, RunContinued, RunPaused, StepMetrics
 from tui_trainer.runs.journal import JournalWriter
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.tui.app import WorkbenchApp
@@ -106,6 +106,22 @@ async def test_commands_are_not_sent_to_a_run_that_is_over(make_app: MakeApp, fi
         await wait_until(pilot, lambda: "finished" in _numbers(app))
         await pilot.press("s")
         assert pending(finished_run) == []
+
+
+async def test_why_it_waits_is_said_beside_the_state(make_app: MakeApp, run: RunLayout) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "1\u202f204" in _numbers(app))
+        with JournalWriter(run.events) as journal:
+            journal.write(RunPaused(step=1204, reason="disk_full", message="the disk is full", remedy="Free space."))
+        await wait_until(pilot, lambda: "the disk is full" in _numbers(app))
+        events = app.screen.query_one(EventList)
+        assert "paused: the disk is full. Free space." in "".join(text for text, _ in events.line_parts(0))
+        with JournalWriter(run.events) as journal:
+            journal.write(RunContinued(step=1204, reason="disk_full", message="there is space again"))
+            journal.write(ControlApplied(step=1205, command="pause", old=False, new=True, by="you"))
+        await wait_until(pilot, lambda: "the disk is full" not in _numbers(app))
+        assert "".join(text for text, _ in events.line_parts(0)).endswith("pause (you)")
 
 
 async def test_the_cursor_reads_values(make_app: MakeApp, run: RunLayout) -> None:

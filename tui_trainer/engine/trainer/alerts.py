@@ -11,7 +11,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
-from tui_trainer.engine.trainer.checkpoint import Checkpoints
+from tui_trainer.engine.trainer.checkpoint import Checkpoints, readable_size
 from tui_trainer.engine.trainer.journal import EventLog
 from tui_trainer.runs.events import Alert
 from tui_trainer.runs.layout import RunLayout
@@ -187,8 +187,8 @@ class RunAlerts(TrainerCallback):
             self._alert(
                 step,
                 "disk",
-                f"the disk has only {free / 1e9:.1f} GB left; a checkpoint needs "
-                f"{self._checkpoints.expected_bytes / 1e9:.1f} GB",
+                f"the disk has only {readable_size(free)} left; a checkpoint needs "
+                f"{readable_size(self._checkpoints.expected_bytes)}",
                 "Free space, or keep fewer checkpoints with training.save_total_limit.",
             )
 

@@ -167,8 +167,8 @@ class Checkpoints:
             self._rotate(step)  # what this checkpoint would replace goes first, the newest and the best stay
         free = self._room.free()
         if free < self.needed_bytes:
-            needed = _size(self.needed_bytes)
-            raise OSError(errno.ENOSPC, f"it needs about {needed}, the disk has {_size(free)} left")
+            needed = readable_size(self.needed_bytes)
+            raise OSError(errno.ENOSPC, f"it needs about {needed}, the disk has {readable_size(free)} left")
 
     def _publish(self, step: int, score: Score | None, started: float) -> None:
         """Make the staged checkpoint a published one."""
@@ -307,5 +307,6 @@ def _alert(step: int, error: BaseException | None, *, lacks_space: bool) -> Aler
     )
 
 
-def _size(num_bytes: int) -> str:
+def readable_size(num_bytes: int) -> str:
+    """Bytes as "1.20 GB" or "3.4 MB"."""
     return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

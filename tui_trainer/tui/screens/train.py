@@ -379,7 +379,7 @@ def numbers(view: RunView, width: int) -> Content:
     if status.state.is_live:
         add("eta", fmt.duration(view.seconds_left))
     if view.pause is not None and status.state.is_live:
-        parts.append((safe_line(f"\n {view.pause.message}. {view.pause.remedy}"), "$error"))
+        parts[1:1] = [(safe_line(view.pause.message), "$error"), ("\n", "")]
     if status.reason and status.state.is_over:
         parts.append((safe_line(f" {status.reason}: {status.remedy}"), "$error"))
     if view.num_torn:

@@ -100,7 +100,9 @@ def _change(old: object, new: object) -> str:
             f" {name} {_value(before[name])} → {_value(value)}" if name in before else f" {name} {_value(value)}"
             for name, value in new.items()
         )
-    return "" if new is None else f" {_value(old)} → {_value(new)}"
+    if isinstance(new, bool) or new is None:
+        return ""
+    return f" {_value(new)}" if isinstance(new, str) else f" {_value(old)} → {_value(new)}"
 
 
 def _value(value: object) -> str:
