@@ -31,10 +31,10 @@ def test_both_models_get_what_a_asks_for_and_what_was_set_above_it() -> None:
     assert [message["role"] for message in both["messages"]] == ["system", "user"]
 
 
-def test_beams_are_not_asked_for_ranks_and_no_template_means_plain_text() -> None:
+def test_without_a_template_the_question_is_plain_text() -> None:
     question = Conversation().ask("hi")
-    request = Manner({"use_beam_search": True}, has_template=False).request(question, Opening())
-    assert request == {"prompt": "hi", "params": {"use_beam_search": True}}
+    request = Manner({"logprobs": 5}, has_template=False).request(question, Opening())
+    assert request == {"prompt": "hi", "params": {"logprobs": 5}}
 
 
 def test_what_a_model_asks_for_is_told_from_what_was_set() -> None:

@@ -77,6 +77,14 @@ def test_a_typed_beginning_is_in_front_and_its_ids_are_learnt() -> None:
     assert [text for text, _ in coloured(reply, LOGPROB)] == ["Sure", "!"]
 
 
+def test_an_answer_of_beams_has_its_tokens_from_the_document() -> None:
+    reply, scored = Reply(), [{"id": 5, "text": "Hi", "logprob": -0.5, "rank": 1}, {"id": 2, "text": "<end>"}]
+    reply.finish(DOCUMENT, {"text": "Hi", "finish_reason": "stop", "stop_reason": 2, "logprobs": scored})
+    assert [(token.id, token.text, token.rank) for token in reply.tokens] == [(5, "Hi", 1), (2, "", None)]
+    assert [text for text, _ in coloured(reply, LOGPROB)] == ["Hi", ""]
+    assert reply.continued().request == {"prefill_ids": [5]}
+
+
 def test_thinking_and_tool_calls_are_taken_over() -> None:
     reply = Reply()
     candidate = {

@@ -40,7 +40,7 @@ class Manner:
     def request(self, question: Turn, opening: Opening, *, of_both: bool = False) -> dict[str, Any]:
         """The worker's parameters for an answer; each token's rank is asked for, as it costs next to nothing."""
         params = {**(self.asked_for if of_both else {}), **self.params}
-        if params.get("logprobs") is None and not params.get("use_beam_search"):
+        if params.get("logprobs") is None:
             params["logprobs"] = 0
         return {**self.prompt_to(question), **opening.request, "params": params}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 STOPPED = "stopped by you"
@@ -144,12 +144,15 @@ class Reply:
         self.generated = str(candidate.get("text") or "")
         self.finish_reason = str(candidate.get("finish_reason") or "")
         self.stop_reason = candidate.get("stop_reason")
+        self.tokens = self.tokens or _tokens_of(candidate)
         self._take_thinking(candidate)
         self.tool_calls = candidate.get("tool_calls") or ()
         self._take_opening(document.get("prefill"))
         knobs = document.get("knobs") or {}
         self.max_tokens = (knobs.get("max_tokens") or {}).get("value")
-        self.tokens_per_second = document.get("tokens_per_second")
+        are_beams = (knobs.get("use_beam_search") or {}).get("value")
+        # beams come all at once at their end, which says nothing about speed
+        self.tokens_per_second = None if are_beams else document.get("tokens_per_second")
         self.seconds_to_first_token = document.get("seconds_to_first_token")
         self.seed = document.get("seed")
         self.ignored = document.get("ignored_reasons") or dict.fromkeys(document.get("ignored_knobs") or (), "")
@@ -215,6 +218,15 @@ class Reply:
         if self.finish_reason == "stop" and isinstance(self.stop_reason, str):
             return f"stop at {self.stop_reason!r}"
         return self.finish_reason
+
+
+def _tokens_of(candidate: Mapping[str, Any]) -> list[Token]:
+    """The tokens of an answer that did not come one by one, as that of beam search; its end token adds no text."""
+    scored = candidate.get("logprobs") or [{"id": token, "text": ""} for token in candidate.get("ids") or ()]
+    tokens = [Token(int(one["id"]), str(one["text"]), one.get("logprob"), one.get("rank")) for one in scored]
+    if tokens and tokens[-1].id == candidate.get("stop_reason"):
+        tokens[-1] = replace(tokens[-1], text="")
+    return tokens
 
 
 def _ignored(reasons: Mapping[str, str]) -> Iterable[str]:
