@@ -10,13 +10,15 @@ import pytest
 from transformers import TrainerCallback
 
 from tests.engine.data.helpers import said
-from tests.engine.trainer.conftest import BASE
+from tests.engine.trainer.conftest import BASE, events_of
 from tui_trainer.config.resolve import Layer, Values, resolve, typed_values
 from tui_trainer.config.toml import parse_document
 from tui_trainer.engine.data.prepare import PreparedData, prepare_data
 from tui_trainer.engine.models.tokenizer import load_tokenizer
+from tui_trainer.engine.trainer.journal import EventLog
+from tui_trainer.engine.trainer.run import tell_doubts
 from tui_trainer.runs.control import send
-from tui_trainer.runs.events import RunResumed, RunStarted, StepMetrics
+from tui_trainer.runs.events import Alert, RunResumed, RunStarted, StepMetrics
 from tui_trainer.runs.layout import RunLayout
 
 SETTINGS = ("save_strategy=steps", "save_steps=3", "max_steps=9", "data.streaming=true", "data.max_length=128")
@@ -66,3 +68,15 @@ def test_a_stopped_stream_goes_on_bit_by_bit(tiny: Any, path: Path, packing: str
     assert all(event.epoch is None for event in whole.written(StepMetrics))
     weights = [run.layout.checkpoint(9) / "model.safetensors" for run in (whole, second)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_what_is_lost_is_told_when_a_run_begins(tmp_path: Path, path: Path) -> None:
+    rows = path.read_text() + json.dumps({"messages": said("q", "a long answer " * 20)}) + "\n"
+    path.write_text(rows + json.dumps({"messages": said("question 0", "answer 0")}) + "\n")
+    layout = RunLayout(tmp_path)
+    tell_doubts(stream(path, "data.max_length=128").summary["verdict"], EventLog(layout, is_writer=True))
+    (alert,) = (event for event in events_of(layout) if isinstance(event, Alert))
+    assert alert.kind == "data"
+    assert "1 row: part of the answer is lost to data.max_length" in alert.message
+    assert f"{path}:21" in alert.message
+    assert "data.max_length" in alert.remedy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from tui_trainer.engine.trainer.trainer import RunTrainer
 from tui_trainer.engine.trainer.watch import LossWatch
 from tui_trainer.errors import ConfigurationError, RunFailedError
 from tui_trainer.runs.checkpoint_state import CheckpointState
-from tui_trainer.runs.events import RunFinished, RunStopped
+from tui_trainer.runs.events import Alert, RunFinished, RunStopped
 from tui_trainer.runs.files import write_json
 from tui_trainer.runs.layout import RunLayout
 
@@ -79,6 +79,8 @@ def train_run(
     resumption = resume_point(layout, group, events, state_today(config, data))
     if group.is_first:
         write_json(layout.data, data.summary)
+    if resumption is None:
+        tell_doubts(data.summary["verdict"], events)
     trainer = make_trainer(
         layout, config, arguments, group, model, tokenizer, data, events, termination, started, resumption
     )
@@ -89,6 +91,13 @@ def train_run(
     conclude(trainer, events, loss=trainer.mean_loss, seconds=time.time() - started)
     group.leave()
     trainer.accelerator.end_training()
+
+
+def tell_doubts(verdict: Mapping[str, Any], events: EventLog) -> None:
+    """Tell what is lost or other than meant in the data of a run that begins all the same."""
+    for problem in verdict["problems"]:
+        if problem["severity"] == "error":
+            events.write(Alert(kind="data", message=f"data: {problem['message']}", remedy=problem["remedy"]))
 
 
 def _use_template(tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> None:
