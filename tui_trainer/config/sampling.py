@@ -59,6 +59,16 @@ class SamplingParams(Section):
         le=100,
     )
     prompt_logprobs: int | None = knob(None, "The same for the tokens of the prompt.", ge=0, le=100)
+    logit_bias: dict[str, float] = knob(
+        factory=dict,
+        help='Added to the logits of tokens, by id: {"42" = -5.0}; -100 forbids a token, 100 forces it.',
+        expert=True,
+    )
+    bad_words: list[str] = knob(factory=list, help="Texts that are never written.", expert=True)
+    allowed_token_ids: list[int] = knob(
+        factory=list, help="Only these tokens may be chosen; empty means all.", expert=True
+    )
+    include_stop_str_in_output: bool = knob(False, "Show the text of stop that ended the answer.", expert=True)
     skip_special_tokens: bool = knob(True, "Leave special tokens out of the text.")
 
 

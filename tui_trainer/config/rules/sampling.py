@@ -14,6 +14,7 @@ from tui_trainer.config.schema import RunConfig
 from tui_trainer.errors import Problem
 
 _EPSILON = 1e-5
+_LARGEST_BIAS = 100
 
 
 def check_sampling(params: SamplingParams) -> list[Problem]:
@@ -36,6 +37,18 @@ def _counts(params: SamplingParams) -> Iterator[Problem]:
             "lower it",
             "sampling.max_tokens",
         )
+    for token, bias in params.logit_bias.items():
+        if not token.isdigit():
+            yield error("sampling.logit_bias", f"names {token!r}, which is no token id", 'write {"42" = -5.0}')
+        elif not abs(bias) <= _LARGEST_BIAS:
+            yield error(
+                "sampling.logit_bias", f"is {bias:g} for token {token}", f"set -{_LARGEST_BIAS} to {_LARGEST_BIAS}"
+            )
+    for name in ("stop_token_ids", "allowed_token_ids"):
+        if any(token < 0 for token in getattr(params, name)):
+            yield error(f"sampling.{name}", "holds a negative number, which is no token id", "remove it")
+    if any(not word.strip() for word in params.bad_words):
+        yield error("sampling.bad_words", "has an empty text", "remove it")
     if "" in params.stop:
         yield error("sampling.stop", "has an empty text, which would end every answer at once", "remove it")
 

@@ -22,6 +22,7 @@ from tui_trainer.engine.generate.candidates import Candidate
 from tui_trainer.engine.generate.detokenize import Detokenizer
 from tui_trainer.engine.generate.logprobs import score
 from tui_trainer.engine.generate.penalties import Penalties
+from tui_trainer.engine.generate.restrictions import Restrictions, tokens_of_bad_words
 from tui_trainer.engine.generate.runner import Runner
 from tui_trainer.engine.models.adapter import through_adapter
 
@@ -58,7 +59,8 @@ def beam_search(
         use_cache=True,
     )
     prompt = torch.tensor([list(prompt_ids)], device=runner.device)
-    penalties = _BeamPenalties(params, prompt_ids, stop, runner.device)
+    bad_words = tokens_of_bad_words(params.bad_words, tokenizer)
+    penalties = _BeamPenalties(params, prompt_ids, stop, bad_words, runner.device)
     model = runner.forward.model
     with runner.without_gradients(), through_adapter(model, runner.adapter):
         output = model.generate(
@@ -91,7 +93,12 @@ def _candidate(
     stop: Collection[int],
     was_cancelled: bool,
 ) -> Candidate:
-    text = Detokenizer(tokenizer, skip_special_tokens=params.skip_special_tokens, stop=params.stop)
+    text = Detokenizer(
+        tokenizer,
+        skip_special_tokens=params.skip_special_tokens,
+        stop=params.stop,
+        shows_stop=params.include_stop_str_in_output,
+    )
     candidate = Candidate(index, finish_reason="cancelled" if was_cancelled else "length")
     kept = 0
     for kept, token in enumerate(ids, start=1):
@@ -110,24 +117,24 @@ def _candidate(
 
 
 class _BeamPenalties(LogitsProcessor):
-    """The penalties, and the end tokens held back for `min_tokens`, on the beams' log-probabilities."""
+    """Restrictions and penalties on the beams' log-probabilities."""
 
     def __init__(
-        self, params: SamplingParams, prompt_ids: Sequence[int], stop: list[int], device: torch.device
+        self,
+        params: SamplingParams,
+        prompt_ids: Sequence[int],
+        stop: list[int],
+        bad_words: Sequence[Sequence[int]],
+        device: torch.device,
     ) -> None:
         self._penalties = Penalties(params, prompt_ids, device)
-        self._min_tokens = params.min_tokens
-        self._stop = stop
+        self._restrictions = Restrictions(params, stop, bad_words, device)
         self._start = len(prompt_ids)
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        if self._penalties.is_active:
-            answers = input_ids[:, self._start :].tolist()
-            scores = self._penalties.apply(scores, [Counter(answer) for answer in answers])
-        if self._stop and input_ids.shape[1] - self._start < self._min_tokens:
-            scores = scores.clone()
-            scores[:, self._stop] = -torch.inf
-        return scores
+        answers = input_ids[:, self._start :].tolist()
+        scores = self._restrictions.apply(scores, input_ids.shape[1] - self._start, answers)
+        return self._penalties.apply(scores, [Counter(answer) for answer in answers])
 
 
 class _Cancelled(StoppingCriteria):

@@ -19,7 +19,8 @@ class Detokenizer:
     Args:
         tokenizer: turns ids into text.
         skip_special_tokens: leave special tokens out of the text.
-        stop: texts that end the answer; what follows one, and itself, is not shown.
+        stop: texts that end the answer; what follows one is not shown.
+        shows_stop: show the text that ended the answer.
         context: tokens before the answer, where it continues a text rather than begins one.
     """
 
@@ -29,10 +30,12 @@ class Detokenizer:
         *,
         skip_special_tokens: bool = True,
         stop: Sequence[str] = (),
+        shows_stop: bool = False,
         context: Sequence[int] = (),
     ) -> None:
         self._decoder = _decoder(tokenizer, skip_special_tokens, list(context))
         self._stop = [text for text in stop if text]
+        self._shows_stop = shows_stop
         self._pending = ""
         self.text = ""
         self.stopped_by: str | None = None
@@ -63,7 +66,8 @@ class Detokenizer:
         hits = [(place, text) for text in self._stop if (place := self._pending.find(text)) >= 0]
         if hits:
             place, self.stopped_by = min(hits)
-            shown, self._pending = self._pending[:place], ""
+            end = place + (len(self.stopped_by) if self._shows_stop else 0)
+            shown, self._pending = self._pending[:end], ""
         else:
             end = len(self._pending) - (self._beginning_of_stop() if hold_back else 0)
             shown, self._pending = self._pending[:end], self._pending[end:]

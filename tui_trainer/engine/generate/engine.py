@@ -22,6 +22,7 @@ from tui_trainer.engine.generate.forward.interface import Forward
 from tui_trainer.engine.generate.forward.library import LibraryForward
 from tui_trainer.engine.generate.knobs import is_greedy
 from tui_trainer.engine.generate.logprobs import logprobs_of, score
+from tui_trainer.engine.generate.restrictions import tokens_of_bad_words
 from tui_trainer.engine.generate.runner import Rows, Runner
 from tui_trainer.engine.generate.sampling import Sampler
 from tui_trainer.errors import CancelledError, UsageError
@@ -128,10 +129,15 @@ class Engine:
         ids = [*prompt_ids, *answer_ids]
         self.room_for(ids, params)
         logits, _, _ = self.runner.prefill(ids)
-        sampler = Sampler(params, prompt_ids, self.stop_for(params), 0, 1, self.runner.device)
+        sampler = self.sampler_for(params, prompt_ids, 0, 1)
         sampler.take(answer_ids)
         with self.runner.without_gradients():
             return logits[0], sampler.distribution(logits)[0]
+
+    def sampler_for(self, params: SamplingParams, prompt_ids: Sequence[int], seed: int, num_rows: int) -> Sampler:
+        """What chooses the tokens of some answers to a prompt."""
+        words = tokens_of_bad_words(params.bad_words, self.tokenizer)
+        return Sampler(params, prompt_ids, self.stop_for(params), seed, num_rows, self.runner.device, bad_words=words)
 
     def stop_for(self, params: SamplingParams) -> set[int]:
         """The tokens that end an answer."""
@@ -148,7 +154,7 @@ class Engine:
         if (largest := max(ids)) >= self.vocab_size:
             raise UsageError(
                 f"token {largest} does not exist: the model knows {self.vocab_size} tokens",
-                remedy="The tokenizer has to be the model's own, and stop_token_ids among its ids.",
+                remedy="The tokenizer has to be the model's own, and the ids in the knobs among its ids.",
             )
 
     def room_for(self, prompt_ids: Sequence[int], params: SamplingParams) -> int:
@@ -157,7 +163,8 @@ class Engine:
         Raises:
             UsageError: as `stream`.
         """
-        self.check_fits([*prompt_ids, *params.stop_token_ids] if prompt_ids else [])
+        named = [*params.stop_token_ids, *params.allowed_token_ids, *map(int, params.logit_bias)]
+        self.check_fits([*prompt_ids, *named] if prompt_ids else [])
         if self.context_length is None:
             return params.max_tokens or _WITHOUT_CONTEXT
         room = self.context_length - len(prompt_ids)
@@ -283,7 +290,7 @@ class Generation:
         logits, rows, self.num_reused = runner.prefill(self.prompt_ids, self._check)
         if count > 1:
             rows, logits = rows.repeated(count), logits.repeat(count, 1)
-        self._sampler = Sampler(self.params, self.prompt_ids, self._stop, self.seed, count, runner.device)
+        self._sampler = self.engine.sampler_for(self.params, self.prompt_ids, self.seed, count)
         self._texts = [self._detokenizer() for _ in self._all]
         self._alive = list(range(count))
         return logits, rows
@@ -344,5 +351,6 @@ class Generation:
             self.engine.tokenizer,
             skip_special_tokens=self.params.skip_special_tokens,
             stop=self.params.stop,
+            shows_stop=self.params.include_stop_str_in_output,
             context=self._context,
         )

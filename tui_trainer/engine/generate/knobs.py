@@ -21,8 +21,15 @@ LOWEST_TEMPERATURE = 0.01
 """Smaller temperatures that are not greedy are lifted to this, as in vLLM, so that no logit overflows."""
 DEFAULT = "default"
 YOURS = "you"
-ALIASES = {"max_new_tokens": "max_tokens", "num_beams": "beam_width"}
-"""Other names of knobs, as `transformers` has them."""
+ALIASES = {
+    "max_new_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "min_new_tokens": "min_tokens",
+    "num_beams": "beam_width",
+    "num_return_sequences": "n",
+    "stop_strings": "stop",
+}
+"""Other names of knobs, as `transformers` and OpenAI have them."""
 
 _FROM_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
 """What is taken from a model's generation_config.json, as in vLLM."""

@@ -1,6 +1,6 @@
 """Choosing the next token: penalties, temperature, truncation and the draw, with vLLM's meaning and order.
 
-Order (vllm/v1/sample/sampler.py): end tokens held back for min_tokens, repetition, frequency and presence penalty; then
+Order (vllm/v1/sample/sampler.py): `restrictions`, then repetition, frequency and presence penalty; then
 either the most probable token, or temperature, min_p, top_k, top_p and a draw. Log-probabilities are taken from the
 logits as the model gave them, before any of this.
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.engine.generate.knobs import LOWEST_TEMPERATURE, is_greedy
 from tui_trainer.engine.generate.penalties import Penalties
+from tui_trainer.engine.generate.restrictions import Restrictions
 
 _SLICE = 1024
 """Most probable tokens looked at for top_p before the whole vocabulary is sorted."""
@@ -39,6 +40,7 @@ class Sampler:
         seed: row i draws with `seed + i`.
         num_rows: how many rows there are at the start.
         device: where the logits are.
+        bad_words: the texts that are never written, as tokens.
     """
 
     def __init__(
@@ -49,13 +51,16 @@ class Sampler:
         seed: int,
         num_rows: int,
         device: torch.device,
+        *,
+        bad_words: Sequence[Sequence[int]] = (),
     ) -> None:
         self._params = params
         self._is_greedy = is_greedy(params)
-        self._held_back = sorted(held_back)
+        self._restrictions = Restrictions(params, held_back, bad_words, device)
         self._penalties = Penalties(params, prompt_ids, device)
         self._generators = [random.Random(seed + row) for row in range(num_rows)]  # noqa: S311 - not for secrets
         self._counts: list[Counter[int]] = [Counter() for _ in range(num_rows)]
+        self._answers: list[list[int]] = [[] for _ in range(num_rows)]
         self._num_chosen = 0
 
     def choose(self, logits: Tensor) -> Tensor:
@@ -67,18 +72,22 @@ class Sampler:
         Returns:
             [rows], the chosen ids.
         """
-        processed = self._penalties.apply(self._held(logits), self._counts)
+        processed = self._penalties.apply(self._restricted(logits), self._counts)
         chosen = processed.argmax(-1) if self._is_greedy else self._draw(processed)
         if self._penalties.is_active:
             for counts, token in zip(self._counts, chosen.tolist(), strict=True):
                 counts[token] += 1
+        if self._restrictions.needs_answers:
+            for answer, token in zip(self._answers, chosen.tolist(), strict=True):
+                answer.append(token)
         self._num_chosen += 1
         return chosen
 
     def take(self, tokens: Sequence[int]) -> None:
         """Count tokens as chosen by every row already, as those of an answer that is gone on with."""
-        for counts in self._counts:
+        for counts, answer in zip(self._counts, self._answers, strict=True):
             counts.update(tokens)
+            answer.extend(tokens)
         self._num_chosen += len(tokens)
 
     def distribution(self, logits: Tensor) -> Tensor:
@@ -90,7 +99,7 @@ class Sampler:
         Returns:
             [rows, vocabulary]; 0 where a token cannot be chosen.
         """
-        processed = self._penalties.apply(self._held(logits), self._counts)
+        processed = self._penalties.apply(self._restricted(logits), self._counts)
         if self._is_greedy:
             return torch.zeros_like(logits).scatter_(1, processed.argmax(-1, keepdim=True), 1.0)
         values, ids, is_enough = truncated(processed, self._params)
@@ -103,13 +112,10 @@ class Sampler:
         """Go on with these rows only."""
         self._generators = [self._generators[row] for row in rows]
         self._counts = [self._counts[row] for row in rows]
+        self._answers = [self._answers[row] for row in rows]
 
-    def _held(self, logits: Tensor) -> Tensor:
-        if not self._held_back or self._num_chosen >= self._params.min_tokens:
-            return logits
-        held = logits.clone()
-        held[:, self._held_back] = -math.inf
-        return held
+    def _restricted(self, logits: Tensor) -> Tensor:
+        return self._restrictions.apply(logits, self._num_chosen, self._answers)
 
     def _draw(self, logits: Tensor) -> Tensor:
         numbers = [generator.random() for generator in self._generators]

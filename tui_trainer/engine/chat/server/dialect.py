@@ -33,6 +33,11 @@ _VLLM = {
     "ignore_eos": "ignore_eos",
     "skip_special_tokens": "skip_special_tokens",
 }
+_VLLM_ONLY = {
+    "bad_words": "bad_words",
+    "allowed_token_ids": "allowed_token_ids",
+    "include_stop_str_in_output": "include_stop_str_in_output",
+}
 _SPECIAL = ("logprobs", "use_beam_search", "beam_width", "length_penalty")
 """Knobs that become several fields, or only together with others."""
 _NOT_AT_ALL = "the server has no such setting"
@@ -89,7 +94,13 @@ class Dialect:
 
 VLLM = Dialect(
     "vllm",
-    {**_VLLM, "use_beam_search": "use_beam_search", "beam_width": "n", "length_penalty": "length_penalty"},
+    {
+        **_VLLM,
+        **_VLLM_ONLY,
+        "use_beam_search": "use_beam_search",
+        "beam_width": "n",
+        "length_penalty": "length_penalty",
+    },
     reasons={
         "best_of": "left vLLM with version 0.19",
         "early_stopping": "vLLM always searches to max_tokens",
