@@ -16,17 +16,21 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
 
+from tui_trainer.config.sampling import SamplingParams
+from tui_trainer.engine.generate.engine import Engine
 from tui_trainer.engine.generate.forward.choose import choose_forward, disagreement
 from tui_trainer.engine.generate.forward.fused import FusedForward
 from tui_trainer.engine.generate.forward.library import LibraryForward
 from tui_trainer.engine.models.adapter import WITHOUT_ADAPTER
 from tui_trainer.engine.models.int8 import Int8Linear, quantize
+from tui_trainer.engine.models.load import LoadedModel
 from tui_trainer.engine.models.randomness import seeded
 
 SIZES = {
@@ -240,3 +244,48 @@ def test_an_int8_weight_is_rounded_to_half_a_step() -> None:
     for tokens in (1, 5, 40):
         x = ids(tokens, 64).float() / 300
         torch.testing.assert_close(rounded(x), linear(x), atol=0.05, rtol=0.05)
+
+
+def generated(model: Any, prompt: list[int], num_tokens: int) -> list[int]:
+    """What `generate` says, greedily."""
+    tensor = torch.tensor([prompt])
+    output = model.generate(
+        tensor,
+        attention_mask=torch.ones_like(tensor),
+        do_sample=False,
+        min_new_tokens=num_tokens,
+        max_new_tokens=num_tokens,
+        pad_token_id=0,
+    )
+    said: list[int] = output[0, len(prompt) :].tolist()
+    return said
+
+
+def test_greedy_answers_through_the_lean_step_are_generates(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    choice = choose_forward(model)
+    assert choice.forward.kind == "fused"
+    engine = Engine(model, tokenizer, [], forward=choice.forward)
+    for question in ("Who are you?", "a", "x" * 300):
+        prompt = list(question.encode())
+        answer = engine.generate(prompt, SamplingParams(temperature=0.0, max_tokens=48))[0]
+        assert answer.ids == generated(model, prompt, 48)
+
+
+@pytest.mark.model
+def test_a_real_model_says_what_generate_says(smollm2: LoadedModel) -> None:
+    choice = choose_forward(smollm2.model)
+    assert choice.forward.kind == "fused"
+    engine = Engine(smollm2.model, smollm2.tokenizer, [], forward=choice.forward)
+    prompt = smollm2.tokenizer.encode("The lighthouse stood at the end of the pier, and every evening")
+    answer = engine.generate(prompt, SamplingParams(temperature=0.0, max_tokens=48))[0]
+    assert answer.ids == generated(smollm2.model, prompt, 48)
+
+
+@pytest.mark.model
+def test_a_real_model_with_weights_in_8_bits_takes_the_lean_step(smollm2: LoadedModel) -> None:
+    small = copy.deepcopy(smollm2.model)
+    quantize(small)
+    choice = choose_forward(small)
+    assert (choice.forward.kind, choice.note) == ("fused", "")
