@@ -250,8 +250,6 @@ def _check_adapters(model: Any) -> None:
 
 
 def _active_adapter(model: Any) -> str:
-    """The adapter that the model goes through as it stands."""
-    names = getattr(model, "active_adapters", None)
-    if not hasattr(model, "peft_config") or not names:
-        return WITHOUT_ADAPTER
-    return str(names[0])
+    """The adapter that a PEFT model goes through as it stands."""
+    names = model.active_adapters if hasattr(model, "get_base_model") else ()
+    return str(names[0]) if names else WITHOUT_ADAPTER
