@@ -31,6 +31,14 @@ def test_both_models_get_what_a_asks_for_and_what_was_set_above_it() -> None:
     assert [message["role"] for message in both["messages"]] == ["system", "user"]
 
 
+def test_a_reply_that_had_ended_is_not_ended_at_once_again() -> None:
+    question = Conversation().ask("hi")
+    ended = Reply(tokens=[Token(5, "Hi"), Token(2, "")], generated="Hi", finish_reason="stop", stop_reason=2)
+    cut = Reply(tokens=[Token(5, "Hi")], generated="Hi", finish_reason="length")
+    assert Manner().request(question, ended.continued())["params"] == {"logprobs": 0, "min_tokens": 1}
+    assert Manner().request(question, cut.continued())["params"] == {"logprobs": 0}
+
+
 def test_without_a_template_the_question_is_plain_text() -> None:
     question = Conversation().ask("hi")
     request = Manner({"logprobs": 5}, has_template=False).request(question, Opening())

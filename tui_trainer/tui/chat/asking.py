@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tui_trainer.tui.chat.reply import Opening, Reply, Token
@@ -42,6 +42,8 @@ class Manner:
         params = {**(self.asked_for if of_both else {}), **self.params}
         if params.get("logprobs") is None:
             params["logprobs"] = 0
+        if opening.ended:
+            params["min_tokens"] = max(params.get("min_tokens") or 0, 1)
         return {**self.prompt_to(question), **opening.request, "params": params}
 
 
@@ -152,7 +154,7 @@ def take_scores(reply: Reply, answer: Mapping[str, Any]) -> None:
             Token(int(part["id"]), str(part["text"]), mine.get("logprob"), mine.get("rank"))
             for part, mine in zip(scored[:num_opening], own, strict=False)
         )
-        reply.opening = Opening(reply.opening.text, tokens)
+        reply.opening = replace(reply.opening, tokens=tokens)
     reply.differences = [part.get("difference") for part in scored]
     words = [
         f"perplexity {slot.upper()} {whole['perplexity']:.3g}"

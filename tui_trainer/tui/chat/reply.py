@@ -37,10 +37,12 @@ class Opening:
     Attributes:
         text: the text.
         tokens: its tokens; empty where only the text is known.
+        ended: whether the model had ended there, so that its end token is to be held back once.
     """
 
     text: str = ""
     tokens: tuple[Token, ...] = ()
+    ended: bool = False
 
     @property
     def request(self) -> dict[str, Any]:
@@ -172,7 +174,7 @@ class Reply:
     def _take_opening(self, prefill: Any) -> None:
         if isinstance(prefill, Mapping):
             self.opening_ids = prefill.get("ids") or ()
-            self.opening = Opening(str(prefill.get("text") or self.opening.text), self.opening.tokens)
+            self.opening = replace(self.opening, text=str(prefill.get("text") or self.opening.text))
 
     def stop(self) -> None:
         """End it where it is, as the user wanted; its figures are what the screen saw."""
@@ -194,7 +196,7 @@ class Reply:
         tokens = self.all_tokens
         knows_all = len(tokens) == len(self.ids) and not ended_by_text
         kept = tokens[:-1] if ended_by_token and tokens else tokens
-        return Opening(self.text, tuple(kept) if knows_all else ())
+        return Opening(self.text, tuple(kept) if knows_all else (), ended=ended_by_token)
 
     def note(self) -> str:
         """How it came about, in one line."""
