@@ -15,7 +15,7 @@ from tui_trainer.errors import ConfigurationError, Problem
 
 _OTHER_NAMES = {"max_tokens": ["--max-new-tokens"]}
 _PANEL = "Sampling"
-_METAVARS = {"int": "NUMBER", "float": "NUMBER", "text": "TEXT", "list": "TEXT", "mixed": "VALUE"}
+_METAVARS = {"int": "NUMBER", "float": "NUMBER", "text": "TEXT", "list": "TEXT", "table": "TABLE", "mixed": "VALUE"}
 
 
 def with_knob_options(command: Callable[..., int]) -> Callable[..., int]:
