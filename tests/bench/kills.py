@@ -414,13 +414,10 @@ def _branch(bench: Bench, layout: RunLayout, step: int) -> None:
 
 
 def short(bench: Bench, count: int) -> None:
-    """A little of all, with one rank and with two."""
+    """A little of all."""
     kills(bench, count)
     commands(bench, 1, num_kills=2)
     rewinds(bench, 1)
-    pair = Bench(bench.root / "two", 2, bench.killer, bench.assignments, failures=bench.failures)
-    kills(pair, bench.killer.num_kills + 2)
-    bench.num_rounds += pair.num_rounds
 
 
 MODES: dict[str, Callable[[Bench, int], None]] = {

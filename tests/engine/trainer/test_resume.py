@@ -61,12 +61,10 @@ def rows(run: Any) -> dict[int, tuple[float, float, float, float, int]]:
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param((), id="plain"),
-        pytest.param((DROPOUT, "data.max_length=256"), id="dropout"),
+        pytest.param((DROPOUT, "logging_steps=3", "lr_scheduler_type=linear"), id="dropout"),
         pytest.param(("gradient_accumulation_steps=2", "per_device_train_batch_size=3", DROPOUT), id="accumulation"),
         pytest.param(("train_sampling_strategy=group_by_length", DROPOUT), id="grouped"),
         pytest.param(("data_seed=5", "dataloader_num_workers=1"), id="worker"),
-        pytest.param(("logging_steps=3", "lr_scheduler_type=linear"), id="window"),
         pytest.param(("train_sampling_strategy=batch_rebalance",), id="the library's order"),
     ],
 )
