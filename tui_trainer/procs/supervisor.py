@@ -44,6 +44,8 @@ from tui_trainer.runs.status import State, read_status
 _POLL_SECONDS = 0.25
 _POLL_SECONDS_WHEN_ENDING = 0.05
 _QUEUE_SECONDS = 1.0
+_SHUTDOWN_SECONDS = 1.0
+"""How far apart the signals of a shutdown to the processes of a run may be."""
 _LEFTOVER_SECONDS = 1.0
 """How long what the command left behind may take to end by itself."""
 _LINGER_SECONDS = 60.0
@@ -176,6 +178,7 @@ class Supervisor:
             self._press(now)
             if self._ladder.rung is Rung.GIVEN_UP or self._attempt.is_over():
                 self._follower.advance(now)
+                self._await_own_signal()
                 final = self._follower.final or self._follower.interruption
                 outcome = outcome_of(final, self._attempt.evidence(), self._ladder.rung, self._stop)
                 if not self._restart_after(outcome):
@@ -188,6 +191,12 @@ class Supervisor:
         received = signal.sigtimedwait(_AWAITED, _POLL_SECONDS_WHEN_ENDING if is_ending else _POLL_SECONDS)
         if received is not None and received.si_signo in _PREEMPTING and self._stop is None:
             # a second signal changes nothing: who takes the machine away kills when the time is up
+            self._stop = StopOrder(by=PREEMPTION)
+
+    def _await_own_signal(self) -> None:
+        """Before an end without a word is judged: a shutdown signals everybody, and the ranks may have been first."""
+        is_silent = self._follower.final is None and self._stop is None
+        if is_silent and signal.sigtimedwait(_PREEMPTING, _SHUTDOWN_SECONDS) is not None:
             self._stop = StopOrder(by=PREEMPTION)
 
     def _press(self, now: float) -> None:
