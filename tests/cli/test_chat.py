@@ -22,6 +22,7 @@ from tests.engine.tiny import save_tiny
 from tui_trainer.cli.app import run
 from tui_trainer.cli.chat_conversation import Talk
 from tui_trainer.cli.chat_local import LocalModels
+from tui_trainer.config.catalogue import shown
 from tui_trainer.config.knob_presets import find_knob_preset, save_knob_preset
 from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.runs.store import create, find_run
@@ -99,6 +100,10 @@ def test_every_knob_is_an_option_and_arrives(call: Call) -> None:
         "min_tokens": 1,
         "stop": ["zzz", "q q"],
         "stop_token_ids": [5, 6],
+        "allowed_token_ids": [100, 101, 102],
+        "logit_bias": {"100": -1.5},
+        "bad_words": ["q"],
+        "include_stop_str_in_output": True,
         "ignore_eos": True,
         "logprobs": 1,
         "prompt_logprobs": 0,
@@ -109,6 +114,8 @@ def test_every_knob_is_an_option_and_arrives(call: Call) -> None:
         option = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             options.append(option if value else "--no-" + option[2:])
+        elif isinstance(value, dict):
+            options += [option, shown(value)]
         else:
             for each in value if isinstance(value, list) else [value]:
                 options += [option, str(each)]

@@ -14,6 +14,7 @@ from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.errors import ConfigurationError, Problem
 
 _OTHER_NAMES = {"max_tokens": ["--max-new-tokens"]}
+_TOKEN_IDS = ("stop_token_ids", "allowed_token_ids")
 _PANEL = "Sampling"
 _METAVARS = {"int": "NUMBER", "float": "NUMBER", "text": "TEXT", "list": "TEXT", "table": "TABLE", "mixed": "VALUE"}
 
@@ -83,7 +84,7 @@ def _values(knobs: Mapping[str, Knob], typed: Mapping[str, Any]) -> dict[str, An
 def _value(knob: Knob, given: Any) -> Any:
     if isinstance(given, bool):
         return given
-    if knob.name == "stop_token_ids":
+    if knob.name in _TOKEN_IDS:
         return [_whole_number(text) for part in given for text in part.replace(",", " ").split()]
     return list(given) if isinstance(given, list) else parse_text(knob, given)
 
