@@ -37,7 +37,7 @@ class Forward(Protocol):
 
     Attributes:
         model: the library's model.
-        kind: library, fused or compiled.
+        kind: library or fused.
         device: where it computes.
         keeps_cache: whether keys and values are kept; else every step runs all tokens.
         takes_parts: whether a text may be run in parts; a recurrent state takes one token or a whole prompt.
