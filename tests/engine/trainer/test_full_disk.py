@@ -44,7 +44,9 @@ class Disk:
         """Do one thing at each moment of waiting; returns how often it was waited so far."""
         count: list[int] = [0]
 
-        def sleep(_: float) -> None:
+        def sleep(seconds: float) -> None:
+            if seconds:
+                return  # not the mailbox of these tests, which does not wait at all
             assert count[0] < 50, "waits for ever"
             if count[0] < len(acts):
                 acts[count[0]]()
