@@ -263,7 +263,6 @@ def test_a_signal_before_the_first_step_ends_at_once(tiny: Any) -> None:
     try:
         with pytest.raises(CancelledError):
             os.kill(os.getpid(), signal.SIGTERM)
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     finally:
         signal.signal(signal.SIGTERM, before)
 
