@@ -223,6 +223,15 @@ def test_a_lean_step_that_differs_is_not_used(monkeypatch: pytest.MonkeyPatch) -
     assert "differs from it by" in choice.note
 
 
+def test_a_lean_step_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("no kernel for this device")
+
+    monkeypatch.setattr(FusedForward, "_rotated", fail)
+    choice = choose_forward(make("llama"))
+    assert (choice.forward.kind, "no kernel for this device" in choice.note) == ("library", True)
+
+
 def test_int8_layers_are_near_the_original_in_both_forward_passes() -> None:
     model = make("llama", initializer_range=0.05)
     exact = copy.deepcopy(model)

@@ -13,6 +13,7 @@ from tui_trainer.engine.generate.forward.interface import Forward
 from tui_trainer.engine.generate.forward.library import LibraryForward
 from tui_trainer.engine.generate.forward.projection import UnsupportedError
 from tui_trainer.engine.models.int8 import Int8Linear
+from tui_trainer.engine.models.messages import first_line
 from tui_trainer.errors import UsageError
 
 Decode = Literal["auto", "library"]
@@ -58,7 +59,12 @@ def choose_forward(model: Any, decode: str = "auto") -> Choice:
         fused = FusedForward(model)
     except (UnsupportedError, AttributeError) as reason:
         return Choice(library, f"decoding as the library does: {_words(reason)} is not known to the lean step")
-    difference = disagreement(fused, library)
+    try:
+        difference = disagreement(fused, library)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # a kernel that this device or type does not have
+        return Choice(library, f"decoding as the library does: the lean step fails here: {first_line(error)}")
     if not difference <= _tolerance(model):
         return Choice(library, f"decoding as the library does: the lean step differs from it by {difference:.1%}")
     return Choice(fused)
