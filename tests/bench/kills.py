@@ -35,7 +35,7 @@ from typing import Any
 from tui_trainer.config.resolve import Layer, Resolved, Values, resolve, typed_values
 from tui_trainer.config.toml import dump_toml, parse_document
 from tui_trainer.engine.trainer.command_log import read_log
-from tui_trainer.engine.trainer.mailbox import Mailbox
+from tui_trainer.engine.trainer.mailbox import Agreement, Mailbox
 from tui_trainer.engine.trainer.manifest import verify_checkpoint
 from tui_trainer.procs.start import create_run
 from tui_trainer.runs.control import Command, send
@@ -336,7 +336,7 @@ def commands(bench: Bench, count: int, num_kills: int = 5) -> None:
             return
         layout = bench.run("lr_scheduler_type=linear")
         for _ in range(num_kills):
-            moments = sorted(steps_made(layout) + generator.randint(0, 8) for _ in range(2))
+            moments = sorted(steps_made(layout) + generator.randint(0, 3) for _ in range(2))
 
             def meanwhile(moments: list[int] = moments, layout: RunLayout = layout) -> None:
                 if moments and steps_made(layout) >= moments[0]:
@@ -359,8 +359,8 @@ def commands(bench: Bench, count: int, num_kills: int = 5) -> None:
 def _obey(told: list[tuple[int, Command]]) -> None:
     """Let commands reach the trainer at their steps, as if they had been sent so, in this process."""
 
-    def receive(_: Mailbox, step: int) -> list[Command]:
-        return [command for at, command in told if at == step]
+    def receive(_: Mailbox, step: int, *__: Any, **___: Any) -> Agreement:
+        return Agreement([command for at, command in told if at == step])
 
     setattr(Mailbox, "receive", receive)  # noqa: B010 - the type checker would take it for a mistake
 
