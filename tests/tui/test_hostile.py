@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 from textual.app import App, ComposeResult
 from textual.content import Content
 from textual.filter import LineFilter
+from textual.pilot import Pilot
+from textual.screen import Screen
 from textual.widget import Widget
 
 import tui_trainer
@@ -103,19 +106,16 @@ async def test_toasts_titles_dialogs_and_copies(tmp_path: Path, monkeypatch: pyt
                 app.title = app.sub_title = text
                 app.notify(text, title=text, markup=False)
                 app.copy_to_clipboard(text.encode("utf-8", "replace").decode())
-                dialogs = (
-                    TextScreen(text, text),
-                    AskText(text, text, text, _always_wrong(text)),
-                    Pick(text, [(text, text, text)], text, text),
-                    Confirm(text, [text], text),
-                )
-                for dialog in dialogs:
-                    app.push_screen(dialog)
-                    await pilot.pause()
-                    app.pop_screen()
+                await _shown(pilot, AskText(text, text, text, _always_wrong(text)))
                 app.clear_notifications()
-            app.push_screen(Stopping(layout))
-            await pilot.pause()
+            dialogs: list[Screen[Any]] = [
+                TextScreen(ALL[0], "\n".join(ALL)),
+                Pick(ALL[1], [(text, text, text) for text in ALL], ALL[2], ALL[3]),
+                Stopping(layout),
+                *(Confirm(text, ALL, text) for text in ALL[::3]),
+            ]
+            for dialog in dialogs:
+                await _shown(pilot, dialog)
             assert app.is_running
     assert drawn.raw() == set()
 
@@ -132,6 +132,12 @@ def test_no_note_is_read_as_markup() -> None:
         and not any(keyword.arg == "markup" for keyword in node.keywords)
     ]
     assert calls == []
+
+
+async def _shown(pilot: Pilot[None], dialog: Screen[Any]) -> None:
+    pilot.app.push_screen(dialog)
+    await pilot.pause()
+    pilot.app.pop_screen()
 
 
 def _always_wrong(words: str) -> Callable[[str], object]:
@@ -158,15 +164,15 @@ class _Wall(App[None]):
 async def test_widgets_on_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fields, groups, pairs, log = FieldList(), GroupList(), Pairs(), LogPane()
     chart, bar, tabs = Chart(Plot("x")), TopBar("train"), TabStrip(("a", "b"))
-    for widget in (fields, groups, log, chart):
-        widget.styles.height = 6
+    for widget, height in ((fields, len(ALL)), (groups, len(ALL)), (log, 3), (chart, 6)):
+        widget.styles.height = height
     with terminal(monkeypatch) as drawn:
         app = _Wall([fields, groups, pairs, log, chart, bar, tabs])
-        async with app.run_test(size=SIZE) as pilot:
+        async with app.run_test(size=(100, 120)) as pilot:
+            fields.show([Field(text, text, text, text, note=text, choices=(text,)) for text in ALL])
+            groups.show([(text, 3) for text in ALL])
+            pairs.show([(text, text) for text in ALL[:-1]])
             for at, text in enumerate(ALL):
-                fields.show([Field("a", text, text, text, note=text), Field("b", text, text, choices=(text,))])
-                groups.show([(text, 3)])
-                pairs.show([(text, text)])
                 chart.show(Plot(text, note=text, placeholder=text))
                 bar.run = (Content(text),)
                 bar.machine = Content(text)
