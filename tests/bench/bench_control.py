@@ -38,7 +38,7 @@ import json, os, sys, time
 from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 from tui_trainer.engine import train
-from tui_trainer.engine.trainer import after_step, callbacks, run
+from tui_trainer.engine.trainer import after_step, alerts, callbacks, run
 
 root, step_seconds = sys.argv[1], float(sys.argv[2])
 rank = os.environ["RANK"]
@@ -56,8 +56,8 @@ def timed(kind, name):
     setattr(kind, name, wrapped)
 
 for kind, name in (
-    (after_step.AfterStep, "on_step_end"), (callbacks.RunEvents, "on_log"), (callbacks.RunAlerts, "on_log"),
-    (callbacks.RunAlerts, "on_step_end"),
+    (after_step.AfterStep, "on_step_end"), (callbacks.RunEvents, "on_log"), (alerts.RunAlerts, "on_log"),
+    (alerts.RunAlerts, "on_step_end"),
 ):
     timed(kind, name)
 
