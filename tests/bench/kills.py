@@ -34,6 +34,7 @@ from typing import Any
 
 from tui_trainer.config.resolve import Layer, Resolved, Values, resolve, typed_values
 from tui_trainer.config.toml import dump_toml, parse_document
+from tui_trainer.engine.trainer import mailbox
 from tui_trainer.engine.trainer.command_log import read_log
 from tui_trainer.engine.trainer.mailbox import Agreement, Mailbox
 from tui_trainer.engine.trainer.manifest import verify_checkpoint
@@ -343,7 +344,7 @@ def commands(bench: Bench, count: int, num_kills: int = 5) -> None:
                     moments.pop(0)
                     send(layout, "set", {"learning_rate": f"x{generator.choice((0.5, 0.8, 1.25, 2)):g}"}, by="kills")
 
-            bench.killer.strike(Start(layout, bench.num_ranks), meanwhile)
+            bench.killer.strike(Start(layout, bench.num_ranks, _look_at_every_step), meanwhile)
         if not bench.to_the_end(layout):
             continue
         told = read_log(layout)
@@ -354,6 +355,11 @@ def commands(bench: Bench, count: int, num_kills: int = 5) -> None:
         bench.judge(layout, reference)
         shutil.rmtree(reference.root)
         print(f"run {number}: {len(told)} commands took effect, {replayed} carried out again so far", flush=True)
+
+
+def _look_at_every_step() -> None:
+    """Let the trainer look for commands so often that steps of milliseconds meet some."""
+    vars(mailbox)["POLL_SECONDS"] = 0.0
 
 
 def _obey(told: list[tuple[int, Command]]) -> None:
