@@ -22,6 +22,8 @@ CELL_WIDTH, CELL_HEIGHT = 9, 19
 _FONTS = "'DejaVu Sans Mono', 'JetBrains Mono', Menlo, Consolas, monospace"
 _WIDE_FONTS = "'Noto Sans Mono CJK SC', 'Noto Sans Mono CJK JP', monospace"
 _WIDE = 3
+_MAX_WORD = 12
+"""Glyphs drawn in one go: what a viewer rounds at each of them adds up."""
 _DOTS = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3))
 
 
@@ -94,7 +96,7 @@ def _words(text: str) -> Iterable[tuple[int, str]]:
     column, word, start, kind = 0, "", 0, 0
     for glyph in text:
         this = 0 if glyph in " \u2800" else 2 if 0x2800 < ord(glyph) <= 0x28FF else 1 + 2 * (cell_len(glyph) > 1)
-        if word and (this != kind or this == _WIDE):
+        if word and (this != kind or this == _WIDE or len(word) == _MAX_WORD):
             yield start, word
             word = ""
         if this:
