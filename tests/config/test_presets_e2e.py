@@ -20,8 +20,8 @@ SMALL = {
 NEED_SMOLLM2 = {
     "identity-lora": ("training.per_device_train_batch_size=2",),
     "sft-lora": ("training.num_train_epochs=4",),
-    "sft-full": ("training.save_only_model=true",),
-    "pretrain-continued": ("training.save_only_model=true",),
+    "sft-full": ("training.save_only_model=true", "data.max_length=64"),
+    "pretrain-continued": ("training.save_only_model=true", "data.max_length=64"),
 }
 SHORT = (
     "training.max_steps=10",

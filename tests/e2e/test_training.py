@@ -209,6 +209,7 @@ async def test_what_the_preview_shows_is_what_the_first_batch_holds(tmp_path: Pa
     from tui_trainer.engine.data.prepare import prepare_data
     from tui_trainer.engine.models.tokenizer import load_tokenizer
     from tui_trainer.engine.trainer.flat import FlatCollator
+    from tui_trainer.tui.widgets.sample import Sample
 
     config = config_of("data.max_samples=50").config
     data = prepare_data(config, load_tokenizer(config.model))
@@ -223,13 +224,16 @@ async def test_what_the_preview_shows_is_what_the_first_batch_holds(tmp_path: Pa
         ]
     finally:
         await worker.close()
-    assert flat["input_ids"][0].tolist() == [token for row in shown for token in row["input_ids"]]
-    assert flat["labels"][0].tolist() == [label for row in shown for label in row["labels"]]
-    for row, ids, labels in zip(shown, padded["input_ids"].tolist(), padded["labels"].tolist(), strict=True):
-        length = len(row["input_ids"])
-        assert ids[:length] == row["input_ids"]
-        assert labels[:length] == row["labels"]
-        assert set(labels[length:]) <= {-100}
+    on_screen = [Sample.of(row) for row in shown]
+    ids_of = [[sample.id_of(token) for token in range(sample.num_tokens)] for sample in on_screen]
+    labels_of = [[sample.label_of(token) for token in range(sample.num_tokens)] for sample in on_screen]
+    assert flat["input_ids"][0].tolist() == [token for ids in ids_of for token in ids]
+    assert flat["labels"][0].tolist() == [label for labels in labels_of for label in labels]
+    for number, (ids, labels) in enumerate(zip(ids_of, labels_of, strict=True)):
+        length = len(ids)
+        assert padded["input_ids"][number].tolist()[:length] == ids
+        assert padded["labels"][number].tolist()[:length] == labels
+        assert set(padded["labels"][number].tolist()[length:]) <= {-100}
 
 
 def test_a_lost_rank_of_two_starts_the_run_again_from_its_last_checkpoint(runs: Runs) -> None:

@@ -72,9 +72,9 @@ def test_the_document_has_the_shape_of_the_contract(write_rows: Write) -> None:
     for is_whole in (False, True):
         document = preview_document(DataSession(run_config(path)), 0, 2, is_whole=is_whole)
         assert document["version"] == 1
-        assert document["sources"] == [
-            {"path": str(path), "splits": {"train": {"num_rows": 3, "features": {"messages": "list<struct>"}}}}
-        ]
+        (source,) = document["sources"]
+        assert source["path"] == str(path)
+        assert source["splits"] == {"train": {"num_rows": 3, "features": {"messages": "list<struct>"}}}
         assert (document["split"], document["format"]) == ("train", "messages")
         assert document["columns"] == {"messages": "messages"}
         assert set(document["template"]) == {"name", "source", "hash"}

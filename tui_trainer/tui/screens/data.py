@@ -125,7 +125,10 @@ class DataScreen(LookingScreen):
             self.call_after_refresh(self._begin)
 
     async def _begin(self) -> None:
-        await self.query_one("#right").mount(*self._panes())
+        if right := next(iter(self.query("#right")), None):
+            await right.mount(*self._panes())
+        if not self.query(LengthChart):
+            return  # the app is being left before the screen was whole
         self.session.draft_changed.subscribe(self, lambda _: self._show_fields())
         self.session.dataset.changed.subscribe(self, self._show_dataset)
         self._show_fields()
