@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
+from tui_trainer.engine.generate.forward.library import cache_name
+
 _BATCH_SIZE = 64
 
 
@@ -77,6 +79,7 @@ class _Batch:
         self._mask = torch.tensor(masks, device=device)
         self._positions = (self._mask.cumsum(-1) - 1).clamp_(min=0)
         self._cache = DynamicCache(config=model.config)
+        self._cache_name = cache_name(model.get_base_model() if hasattr(model, "get_base_model") else model) or "cache"
         self._rows = list(range(len(prompts)))
 
     def run(self, max_tokens: int, stop: set[int], check: Callable[[], None]) -> list[list[int]]:
@@ -98,9 +101,9 @@ class _Batch:
             input_ids=self._tokens,
             attention_mask=self._mask,
             position_ids=self._positions,
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_name: self._cache},
         ).logits[:, -1]
         return logits
 

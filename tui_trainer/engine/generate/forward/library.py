@@ -16,6 +16,15 @@ from transformers.cache_utils import DynamicLayer
 from tui_trainer.engine.generate.forward.interface import Adapters
 
 
+def cache_name(model: Any) -> str | None:
+    """The argument by which a model takes its key-value cache; None if it has none.
+
+    `cache` since transformers 5.24, `past_key_values` before, `cache_params` in models with a state.
+    """
+    accepted = inspect.signature(model.forward).parameters
+    return next((name for name in ("cache", "past_key_values", "cache_params") if name in accepted), None)
+
+
 class LibraryForward:
     """Runs tokens as the library does.
 
@@ -35,8 +44,7 @@ class LibraryForward:
         self.device: torch.device = model.device
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         accepted = inspect.signature(base.forward).parameters
-        names = [name for name in ("past_key_values", "cache_params") if name in accepted]
-        self._cache_name: str | None = names[0] if names else None
+        self._cache_name = cache_name(base)
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
         self.keeps_cache = self._cache_name is not None
         self.takes_parts = self.keeps_cache and not getattr(base, "_is_stateful", False)
