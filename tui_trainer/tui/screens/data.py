@@ -125,7 +125,8 @@ class DataScreen(LookingScreen):
             self.call_after_refresh(self._begin)
 
     async def _begin(self) -> None:
-        if right := next(iter(self.query("#right")), None):
+        right = next(iter(self.query("#right")), None)
+        if right is not None and right.is_attached:
             await right.mount(*self._panes())
         if not self.query(LengthChart):
             return  # the app is being left before the screen was whole
