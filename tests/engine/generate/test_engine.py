@@ -106,8 +106,8 @@ def test_greedy_equals_generate_on_a_real_model(smollm2: Any) -> None:
     )
     prompt = smollm2.tokenizer.encode(text, add_special_tokens=False)
     engine = Engine(smollm2.model, smollm2.tokenizer, smollm2.stop_token_ids, smollm2.context_length)
-    ours = one(engine, prompt, greedy(max_tokens=24))
-    assert ours.ids == reference(smollm2.model, prompt, 24, eos_token_id=list(smollm2.stop_token_ids))
+    ours = one(engine, prompt, greedy(max_tokens=48))
+    assert ours.ids == reference(smollm2.model, prompt, 48, eos_token_id=list(smollm2.stop_token_ids))
 
 
 @pytest.mark.parametrize("length_penalty", [1.0, -1.0, 2.0])
