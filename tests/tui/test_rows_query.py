@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tui_trainer.engine.data import browse
-from tui_trainer.tui import rows_query
-from tui_trainer.tui.rows_query import RowQuery, lengths_text, parse_lengths, parse_search
+from tui_trainer.errors import UsageError
+from tui_trainer.tui.rows_query import ORDER_WORDS, lengths_text, parse_lengths, parse_search, query_words
 from tui_trainer.tui.verdict_words import found_pairs
 from tui_trainer.tui.widgets.sample import Sample
+from tui_trainer.wire.row_query import ORDERS, RowQuery
 
 
 def test_the_worker_understands_every_query() -> None:
     query = RowQuery("a", True, "duplicate", 1, 2, "longest")
-    assert browse.Query.of(query.to_dict()) == browse.Query("a", True, "duplicate", 1, 2, "longest")
-    assert browse.Query.of(RowQuery().to_dict()) == browse.Query()
-    assert tuple(rows_query.ORDERS) == browse.ORDERS
-    assert rows_query.ANY_PROBLEM == browse.ANY_PROBLEM
+    assert RowQuery.of(json.loads(json.dumps(query.to_dict()))) == query
+    assert RowQuery().to_dict() == {}
+    assert RowQuery.of({}).is_all
+    with pytest.raises(UsageError, match="colour"):
+        RowQuery.of({"colour": "red"})
+    with pytest.raises(UsageError, match="sideways"):
+        RowQuery.of({"order": "sideways"})
+
+
+def test_every_order_has_its_words() -> None:
+    assert tuple(ORDER_WORDS) == ORDERS
 
 
 @pytest.mark.parametrize(
@@ -41,7 +50,7 @@ def test_searches_and_their_words() -> None:
     assert parse_search("a/b") == ("a/b", False)
     with pytest.raises(ValueError, match="no regular expression"):
         parse_search("/(/")
-    words = RowQuery("x\x1b" * 50, problem="answer_cut", max_tokens=2000, order="longest").words()
+    words = query_words(RowQuery("x\x1b" * 50, problem="answer_cut", max_tokens=2000, order="longest"))
     assert "\x1b" not in words
     assert words.endswith("…” · answer_cut · ..2\u202f000 tokens · longest first")
     assert lengths_text(None, None) == ""

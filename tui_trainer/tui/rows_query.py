@@ -1,15 +1,14 @@
-"""Which rows of a dataset are shown, as the Data screen asks for them; the worker's `Query` is its twin."""
+"""Which rows of a dataset are shown, as it is typed and as it is told; the screens of Data use it."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
+from tui_trainer.wire.row_query import ANY_PROBLEM, RowQuery
 
-ORDERS: dict[str, str] = {
+ORDER_WORDS: dict[str, str] = {
     "": "as in the data",
     "longest": "longest first",
     "shortest": "shortest first",
@@ -18,53 +17,21 @@ ORDERS: dict[str, str] = {
 }
 """Orders of the rows, in words."""
 
-ANY_PROBLEM = "any"
-"""Stands for every problem code."""
-
 _LENGTHS = re.compile(r"\s*(\d*)\s*(\.\.|-|:)\s*(\d*)\s*")
 _SHOWN_CHARACTERS = 40
 
 
-@dataclass(frozen=True)
-class RowQuery:
-    """What a row has to be like to be shown.
-
-    Attributes:
-        text: some value of it holds this.
-        is_regex: whether the text is a regular expression.
-        problem: code of a problem it has.
-        min_tokens: tokens it has at least.
-        max_tokens: tokens it has at most.
-        order: one of `ORDERS`.
-    """
-
-    text: str = ""
-    is_regex: bool = False
-    problem: str = ""
-    min_tokens: int | None = None
-    max_tokens: int | None = None
-    order: str = ""
-
-    @property
-    def is_all(self) -> bool:
-        """Whether it shows all rows in their own order."""
-        return self == RowQuery()
-
-    def to_dict(self) -> dict[str, Any]:
-        """What the worker is asked: what differs from the defaults."""
-        return {name.name: value for name in fields(self) if (value := asdict(self)[name.name]) != name.default}
-
-    def words(self) -> str:
-        """What is shown, in one line."""
-        text = safe_line(self.text[:_SHOWN_CHARACTERS]) + ("…" if len(self.text) > _SHOWN_CHARACTERS else "")
-        words = [f"/{text}/" if self.is_regex else f"“{text}”"] if self.text else []
-        words += [f"{self.problem} problem" if self.problem == ANY_PROBLEM else safe_line(self.problem)] * bool(
-            self.problem
-        )
-        if lengths := lengths_text(self.min_tokens, self.max_tokens):
-            words.append(f"{lengths} tokens")
-        words += [ORDERS[self.order]] if self.order else []
-        return " · ".join(words)
+def query_words(query: RowQuery) -> str:
+    """What is shown, in one line."""
+    text = safe_line(query.text[:_SHOWN_CHARACTERS]) + ("…" if len(query.text) > _SHOWN_CHARACTERS else "")
+    words = [f"/{text}/" if query.is_regex else f"“{text}”"] if query.text else []
+    words += [f"{query.problem} problem" if query.problem == ANY_PROBLEM else safe_line(query.problem)] * bool(
+        query.problem
+    )
+    if lengths := lengths_text(query.min_tokens, query.max_tokens):
+        words.append(f"{lengths} tokens")
+    words += [ORDER_WORDS[query.order]] if query.order else []
+    return " · ".join(words)
 
 
 def parse_search(text: str) -> tuple[str, bool]:

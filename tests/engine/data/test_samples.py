@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.engine.data.helpers import CHATML, run_config, said
-from tui_trainer.engine.data.browse import Browser, Query
+from tui_trainer.engine.data.browse import Browser
 from tui_trainer.engine.data.samples import Samples
 from tui_trainer.engine.data.session import DataSession
+from tui_trainer.wire.row_query import RowQuery
 
 PREAMBLE = "{{ '<|im_start|>system\nYou are a helpful assistant of the 3rd of May<|im_end|>\n' }}"
 FORGETFUL = (
@@ -55,6 +56,6 @@ def test_a_session_that_is_opened_anew_knows_the_verdict(tmp_path: Path) -> None
     path.write_text("".join(json.dumps({"messages": said("q", "a" * n)}) + "\n" for n in (3, 9, 5)))
     DataSession(run_config(path)).verdict()
     browser = Browser(DataSession(run_config(path)))
-    view = browser.view(Query(order="longest"))
+    view = browser.view(RowQuery(order="longest"))
     browser.fill(view)
     assert view.rows(0, 9) == [1, 2, 0]

@@ -89,9 +89,9 @@ def test_a_search_can_be_cancelled_and_goes_on_where_it_was(rows_file: Path) -> 
         if done and done >= 500:
             raise CancelledError("cancelled")
 
-    from tui_trainer.engine.data.browse import Query
+    from tui_trainer.wire.row_query import RowQuery
 
-    view = browser.view(Query("question"))
+    view = browser.view(RowQuery("question"))
     with pytest.raises(CancelledError):
         browser.fill(view, report)
     assert 500 <= view.num_searched < NUM_ROWS

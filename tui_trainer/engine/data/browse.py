@@ -9,9 +9,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -21,55 +19,12 @@ from tui_trainer.engine.data.rows import Record
 from tui_trainer.engine.data.session import DataSession
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import UsageError
-
-ORDERS = ("", "longest", "shortest", "most_trained", "least_trained")
-"""Orders a view can have; the first is that of the data."""
-
-ANY_PROBLEM = "any"
-"""Stands for every problem code."""
+from tui_trainer.wire.row_query import ANY_PROBLEM, RowQuery
 
 _BATCH_ROWS = 512
 _MAX_GAP = 8
 """Rows that nobody asked for are read along if they are this few between two that somebody did."""
 _KEPT_VIEWS = 16
-
-
-@dataclass(frozen=True)
-class Query:
-    """Which rows are wanted; a row has to fit all of it.
-
-    Attributes:
-        text: a value of the row holds it; empty for any row.
-        is_regex: whether the text is a regular expression.
-        problem: code of a problem the row has, or `ANY_PROBLEM`; empty for any row.
-        min_tokens: tokens it has at least, before anything is cut.
-        max_tokens: tokens it has at most.
-        order: one of `ORDERS`.
-    """
-
-    text: str = ""
-    is_regex: bool = False
-    problem: str = ""
-    min_tokens: int | None = None
-    max_tokens: int | None = None
-    order: str = ""
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Query:
-        """From a request.
-
-        Raises:
-            UsageError: the request asks for something there is not.
-        """
-        unknown = [name for name in given if name not in cls.__dataclass_fields__]
-        if unknown or given.get("order", "") not in ORDERS:
-            raise UsageError(f"rows cannot be asked for by {unknown or given['order']}")
-        return cls(**given)
-
-    @property
-    def needs_verdict(self) -> bool:
-        """Whether it asks for what only the verdict knows."""
-        return bool(self.problem or self.order) or self.min_tokens is not None or self.max_tokens is not None
 
 
 class View:
@@ -83,7 +38,7 @@ class View:
         num_searched: candidates looked at so far.
     """
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: RowQuery) -> None:
         self.query = query
         self.matcher = Matcher(query.text, is_regex=query.is_regex) if query.text else None
         self.is_complete = False
@@ -131,10 +86,10 @@ class Browser:
 
     def __init__(self, session: DataSession) -> None:
         self.session = session
-        self._views: OrderedDict[Query, View] = OrderedDict()
+        self._views: OrderedDict[RowQuery, View] = OrderedDict()
         self._lock = threading.Lock()
 
-    def view(self, query: Query) -> View:
+    def view(self, query: RowQuery) -> View:
         """The view of a query; a new one is empty until it is filled.
 
         Raises:
@@ -170,7 +125,7 @@ class Browser:
                 view.add(candidates.tolist())
             view.finish(judged)
 
-    def _judged(self, query: Query, report: Report) -> Judged | None:
+    def _judged(self, query: RowQuery, report: Report) -> Judged | None:
         if not query.needs_verdict:
             return None
         # a session that was opened anew finds the verdict once it knows the tokenizer
@@ -204,7 +159,7 @@ class Browser:
         return [found[row] for row in rows if row in found]
 
 
-def _fitting(query: Query, judged: Judged) -> np.ndarray:
+def _fitting(query: RowQuery, judged: Judged) -> np.ndarray:
     """The rows that fit in all but their text, ascending."""
     fits = np.ones(len(judged), dtype=bool)
     if query.problem:

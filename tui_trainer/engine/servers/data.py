@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.data.batch_view import batch_document
-from tui_trainer.engine.data.browse import Browser, Query
+from tui_trainer.engine.data.browse import Browser
 from tui_trainer.engine.data.cells import cells_document
 from tui_trainer.engine.data.mapping import mapping_document
 from tui_trainer.engine.data.samples import Samples
@@ -28,6 +28,7 @@ from tui_trainer.engine.data.sources.listing import list_folder
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.engine.servers.progress import with_progress
 from tui_trainer.errors import UsageError
+from tui_trainer.wire.row_query import RowQuery
 from tui_trainer.wire.server import Cancellation, Method, serve_stdio
 
 T = TypeVar("T")
@@ -105,8 +106,8 @@ class DataServer:
         session, browser = opened.session, opened.browser
         start = max(int(params.get("start") or 0), 0)
         stop = min(int(params.get("stop") or start), start + MAX_ROWS)
-        query, columns = Query.of(params.get("query") or {}), params.get("columns")
-        if query == Query():
+        query, columns = RowQuery.of(params.get("query") or {}), params.get("columns")
+        if query.is_all:
             records, matcher, num_rows = session.records(start, stop), None, session.num_rows
         else:
             view = browser.view(query)
@@ -121,7 +122,7 @@ class DataServer:
     def select(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
         """Find the rows that fit a query; how many there are so far comes with the progress."""
         opened = yield from self._known_or_new(params, cancellation)
-        view = opened.browser.view(Query.of(params.get("query") or {}))
+        view = opened.browser.view(RowQuery.of(params.get("query") or {}))
         for item in with_progress(lambda report: opened.browser.fill(view, report), cancellation):
             yield {**item, "found": len(view)}
         return {"num_rows": len(view)}
@@ -129,7 +130,7 @@ class DataServer:
     def find(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
         """The next (direction 1) or previous (-1) row of a query, or the row itself (0), among those found so far."""
         opened = yield from self._known_or_new(params, cancellation)
-        view = opened.browser.view(Query.of(params.get("query") or {}))
+        view = opened.browser.view(RowQuery.of(params.get("query") or {}))
         found = view.nearest(int(params.get("row") or 0), int(params.get("direction") or 0))
         line, row = found or (None, None)
         return {"line": line, "row": row, "is_complete": view.is_complete}

@@ -11,8 +11,8 @@ from textual.signal import Signal
 
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.tui import format as fmt
-from tui_trainer.tui.rows_query import RowQuery
 from tui_trainer.tui.services import WorkerClient
+from tui_trainer.wire.row_query import RowQuery
 
 if TYPE_CHECKING:
     from tui_trainer.config.schema import RunConfig

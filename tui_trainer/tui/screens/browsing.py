@@ -10,9 +10,10 @@ from textual.binding import Binding, BindingType
 
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.tui import format as fmt
-from tui_trainer.tui.rows_query import ANY_PROBLEM, ORDERS, RowQuery, lengths_text, parse_lengths, parse_search
+from tui_trainer.tui.rows_query import ORDER_WORDS, lengths_text, parse_lengths, parse_search
 from tui_trainer.tui.screens.rows import RowsScreen
 from tui_trainer.tui.widgets.ask import AskText, Pick
+from tui_trainer.wire.row_query import ANY_PROBLEM, RowQuery
 
 
 class BrowsingScreen(RowsScreen):
@@ -84,7 +85,7 @@ class BrowsingScreen(RowsScreen):
     def action_sort(self) -> None:
         """Ask for an order."""
         if self._is_judged():
-            options = [(name, words, "") for name, words in ORDERS.items()]
+            options = [(name, words, "") for name, words in ORDER_WORDS.items()]
             self.app.push_screen(Pick("Order of the rows", options, self.query_shown.order), self._sort)
 
     def _sort(self, order: str | None) -> None:

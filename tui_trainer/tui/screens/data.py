@@ -16,7 +16,6 @@ from textual.widgets import Static
 from tui_trainer.text import safe, safe_line
 from tui_trainer.tui.feeds.dataset import DatasetState
 from tui_trainer.tui.recent import remember_source
-from tui_trainer.tui.rows_query import RowQuery
 from tui_trainer.tui.screens.editing import draft_field
 from tui_trainer.tui.screens.looking import LookingScreen
 from tui_trainer.tui.verdict_words import found_pairs, progress_words, verdict_line
@@ -28,6 +27,7 @@ from tui_trainer.tui.widgets.row_table import RowTable
 from tui_trainer.tui.widgets.sample import Sample
 from tui_trainer.tui.widgets.sample_view import SampleView
 from tui_trainer.tui.widgets.scrolling import show_line, show_text
+from tui_trainer.wire.row_query import RowQuery
 
 if TYPE_CHECKING:
     from tui_trainer.config.schema import RunConfig

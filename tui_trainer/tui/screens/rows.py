@@ -11,10 +11,11 @@ from textual.content import Content
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
-from tui_trainer.tui.rows_query import RowQuery
+from tui_trainer.tui.rows_query import query_words
 from tui_trainer.tui.screens.opening import OpeningScreen
 from tui_trainer.tui.session import Session
 from tui_trainer.tui.widgets.row_table import RowTable, row_cells
+from tui_trainer.wire.row_query import RowQuery
 
 
 class RowsScreen(OpeningScreen):
@@ -78,7 +79,7 @@ class RowsScreen(OpeningScreen):
             pane.border_subtitle = ""
         else:
             found = f"{fmt.count(self.table.num_lines)} of {self._count_words()}"
-            words = filter(None, (found, self.query_shown.words(), self._search_progress))
+            words = filter(None, (found, query_words(self.query_shown), self._search_progress))
             pane.border_title = Content(safe_line(f"▼ Rows  {' · '.join(words)}"))
             pane.border_subtitle = Content("x stops" if self._search_progress else "a shows all rows")
         for heading in self.query("#rows-pane Heading"):
@@ -162,7 +163,7 @@ class RowsScreen(OpeningScreen):
         if isinstance(place.get("line"), int) and self.table.cursor == 0:
             self.table.move_cursor(place["line"])
         if not found:
-            self.say(f"no row: {query.words()}")
+            self.say(f"no row: {query_words(query)}")
 
     def _grow_selection(self, found: int) -> None:
         if found != self.table.num_lines:

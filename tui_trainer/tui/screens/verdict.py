@@ -16,9 +16,9 @@ from textual.widgets import Static
 from tui_trainer.text import safe, safe_line
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.feeds.dataset import DatasetFeed, DatasetState
-from tui_trainer.tui.rows_query import ANY_PROBLEM
 from tui_trainer.tui.verdict_words import progress_words, verdict_figures, verdict_text
 from tui_trainer.tui.widgets.cursor_list import CursorList, Parts
+from tui_trainer.wire.row_query import ANY_PROBLEM
 
 
 class ProblemList(CursorList):
