@@ -7,8 +7,9 @@ import json
 import pytest
 
 from tui_trainer.errors import UsageError
+from tui_trainer.tui.feeds.dataset import DatasetState
 from tui_trainer.tui.rows_query import ORDER_WORDS, lengths_text, parse_lengths, parse_search, query_words
-from tui_trainer.tui.verdict_words import found_pairs
+from tui_trainer.tui.verdict_words import found_pairs, verdict_line
 from tui_trainer.tui.widgets.sample import Sample
 from tui_trainer.wire.row_query import ORDERS, RowQuery
 
@@ -78,3 +79,12 @@ def test_several_sources_and_what_the_template_adds_are_told() -> None:
         ("template", "llama (model)"),
         ("it adds", "Today is Monday"),
     ]
+
+
+def test_what_cannot_be_trained_on_is_said_before_all_else() -> None:
+    verdict = {"num_rows": 4, "blocks_launch": True, "reason": "3 of 4 rows are of no use", "problems": []}
+    for has_model in (True, False):
+        line = verdict_line(DatasetState(verdict=verdict), has_model).plain
+        assert line.startswith(" ✘ cannot be trained on: 3 of 4 rows are of no use")
+    assert verdict_line(DatasetState(verdict={"num_rows": 4}), False).plain.startswith(" no model is chosen")
+    assert verdict_line(DatasetState(verdict={"num_rows": 4}), True).plain.startswith(" ✔")

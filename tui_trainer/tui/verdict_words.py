@@ -30,12 +30,11 @@ def verdict_line(state: DatasetState, has_model: bool) -> Content:
     problems = verdict.get("problems") or ()
     counts = [f"{problem.get('count')} {problem.get('code')}" for problem in problems]
     fingerprint = str(verdict.get("fingerprint") or state.info.get("fingerprint") or "")[:8]
-    reason = f"✘ cannot be trained on: {safe_line(str(verdict.get('reason') or ''))} ·"
-    head = (reason, "bold $error") if verdict.get("blocks_launch") else ("✔", "bold $success")
-    if not has_model:
+    head = ("⚑", "bold $warning") if problems else ("✔", "bold $success")
+    if verdict.get("blocks_launch"):
+        head = (f"✘ cannot be trained on: {safe_line(str(verdict.get('reason') or ''))} ·", "bold $error")
+    elif not has_model:
         head = ("no model is chosen, bytes stand in for tokens ·", "bold $warning")
-    elif problems and not verdict.get("blocks_launch"):
-        head = ("⚑", "bold $warning")
     return Content.assemble(
         (" ", ""),
         head,

@@ -63,7 +63,7 @@ class TrainScreen(WorkbenchScreen):
             "h", "change('max_steps')", "Change", id="train-change", tooltip="Change the end, intervals, decay and more"
         ),
         Binding("s", "command('save')", "Save", id="train-save", tooltip="Save a checkpoint now"),
-        Binding("v", "command('eval')", "Evaluate", id="train-eval", tooltip="Evaluate now"),
+        Binding("v", "command('eval')", "Eval", id="train-eval", tooltip="Evaluate now"),
         Binding(
             "a", "command('sample')", "Sample", show=False, id="train-sample", tooltip="Answer the fixed prompts now"
         ),
