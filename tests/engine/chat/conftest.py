@@ -53,9 +53,13 @@ class Caller:
         loaded: dict[str, Any] = self.call("load", **{"model": str(folder), "device": "cpu", **params})[1]
         return loaded
 
-    def ask(self, question: Any = MESSAGES, **params: Any) -> dict[str, Any]:
+    def stream(self, question: Any = MESSAGES, **params: Any) -> tuple[list[Any], Any]:
+        """Asks; the items that came and the document at the end."""
         name = "prompt" if isinstance(question, str) else "messages"
-        document: dict[str, Any] = self.call("generate", **{name: question}, params=params)[1]
+        return self.call("generate", **{name: question}, params=params)
+
+    def ask(self, question: Any = MESSAGES, **params: Any) -> dict[str, Any]:
+        document: dict[str, Any] = self.stream(question, **params)[1]
         return document
 
 

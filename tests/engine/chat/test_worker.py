@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 
+from tests.engine.chat.conftest import MESSAGES, RENDERED, Caller
 from tests.engine.tiny import save_tiny
 from tui_trainer.engine.chat import memory
 from tui_trainer.engine.data.templates import limits
 from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
-from tui_trainer.engine.servers.chat import ChatServer
 from tui_trainer.errors import (
     CancelledError,
     ConfigurationError,
@@ -31,49 +31,6 @@ from tui_trainer.runs import store
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.wire.frames import Cancel, Failure, Frame, Item, Ready, Request, Result, decode, encode
 from tui_trainer.wire.server import Cancellation
-
-MESSAGES = [{"role": "user", "content": "Who are you?"}]
-RENDERED = "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n"
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TUI_TRAINER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("TUI_TRAINER_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny"))
-
-
-class Caller:
-    """Calls methods of a worker in this process."""
-
-    def __init__(self) -> None:
-        self.server = ChatServer()
-
-    def call(self, method: str, cancellation: Cancellation | None = None, **params: Any) -> tuple[list[Any], Any]:
-        generator = self.server.methods[method](params, cancellation or Cancellation())
-        items = []
-        while True:
-            try:
-                items.append(next(generator))
-            except StopIteration as end:
-                return items, end.value
-
-    def ask(self, question: Any = MESSAGES, **params: Any) -> tuple[list[Any], Any]:
-        name = "prompt" if isinstance(question, str) else "messages"
-        return self.call("generate", **{name: question}, params=params)
-
-
-@pytest.fixture
-def worker(tiny_folder: Path) -> Caller:
-    caller = Caller()
-    caller.call("load", model=str(tiny_folder), device="cpu")
-    return caller
 
 
 def test_load_tells_what_was_loaded_and_how_far_it_is(tiny_folder: Path) -> None:
@@ -89,7 +46,7 @@ def test_load_tells_what_was_loaded_and_how_far_it_is(tiny_folder: Path) -> None
 
 
 def test_an_answer_streams_and_ends_with_the_document_of_the_contract(worker: Caller) -> None:
-    items, document = worker.ask(max_tokens=12, seed=1)
+    items, document = worker.stream(max_tokens=12, seed=1)
     assert document["version"] == 1
     assert document["prompt"] == "Who are you?"
     assert document["rendered"] == RENDERED
@@ -111,14 +68,14 @@ def test_an_answer_streams_and_ends_with_the_document_of_the_contract(worker: Ca
 
 
 def test_the_second_turn_uses_what_the_first_computed(worker: Caller) -> None:
-    _, first = worker.ask(max_tokens=5, seed=1)
+    _, first = worker.stream(max_tokens=5, seed=1)
     history = [*MESSAGES, {"role": "assistant", "content": "x"}, {"role": "user", "content": "And?"}]
-    _, second = worker.ask(history, max_tokens=5, seed=1)
+    _, second = worker.stream(history, max_tokens=5, seed=1)
     assert second["usage"]["cached_tokens"] >= first["usage"]["prompt_tokens"]
 
 
 def test_every_probability_asked_for_is_told(worker: Caller) -> None:
-    items, document = worker.ask(max_tokens=4, logprobs=2, prompt_logprobs=1, seed=0)
+    items, document = worker.stream(max_tokens=4, logprobs=2, prompt_logprobs=1, seed=0)
     for item, token in zip(items, document["candidates"][0]["logprobs"], strict=True):
         assert (token["id"], token["logprob"], token["rank"]) == (item["id"], item["logprob"], item["rank"])
         assert len(token["top"]) == 2
@@ -130,24 +87,24 @@ def test_every_probability_asked_for_is_told(worker: Caller) -> None:
 
 
 def test_several_answers_and_beams(worker: Caller) -> None:
-    items, document = worker.ask(n=2, best_of=4, max_tokens=6, seed=0)
+    items, document = worker.stream(n=2, best_of=4, max_tokens=6, seed=0)
     assert {item["candidate"] for item in items} == {0, 1, 2, 3}
     assert len(document["candidates"]) == 2
     assert document["usage"]["completion_tokens"] == len(items)
-    _, beams = worker.ask(use_beam_search=True, beam_width=3, n=3, max_tokens=6, temperature=0.5)
+    _, beams = worker.stream(use_beam_search=True, beam_width=3, n=3, max_tokens=6, temperature=0.5)
     assert len(beams["candidates"]) == 3
     assert beams["ignored_knobs"] == ["temperature"]
     assert beams["seed"] is None
 
 
 def test_a_drawn_seed_is_told_and_repeats_the_answer(worker: Caller) -> None:
-    _, first = worker.ask(max_tokens=10)
-    _, again = worker.ask(max_tokens=10, seed=first["seed"])
+    _, first = worker.stream(max_tokens=10)
+    _, again = worker.stream(max_tokens=10, seed=first["seed"])
     assert again["candidates"][0]["ids"] == first["candidates"][0]["ids"]
 
 
 def test_a_prompt_is_gone_on_with_as_it_stands(worker: Caller) -> None:
-    _, document = worker.ask("Once upon", max_tokens=3)
+    _, document = worker.stream("Once upon", max_tokens=3)
     assert document["prompt_ids"] == list(b"Once upon")
     assert document["template"] is None
     assert document["prompt"] == "Once upon"
@@ -158,7 +115,7 @@ def test_a_model_without_a_template_goes_on_with_the_text(tmp_path: Path) -> Non
     worker = Caller()
     _, loaded = worker.call("load", model="plain", device="cpu")
     assert loaded["has_template"] is False
-    _, document = worker.ask(max_tokens=3)
+    _, document = worker.stream(max_tokens=3)
     assert document["prompt_ids"] == list(b"Who are you?")
     assert document["template"] is None
 
@@ -180,7 +137,7 @@ def test_what_cannot_be_answered_is_told_and_the_next_question_is_answered(
     with pytest.raises(kind) as caught:
         worker.call("generate", **request_)
     assert words in str(caught.value)
-    assert worker.ask(max_tokens=2)[1]["usage"]["completion_tokens"] <= 2
+    assert worker.stream(max_tokens=2)[1]["usage"]["completion_tokens"] <= 2
 
 
 TEMPLATES = {
@@ -200,26 +157,26 @@ def test_a_template_that_breaks_is_told_and_the_session_lives(
     worker = Caller()
     worker.call("load", model="model", device="cpu")
     with pytest.raises(DataError, match="chat template refuses"):
-        worker.ask(max_tokens=2)
-    assert worker.ask("plain text", max_tokens=2)[1]["candidates"]
+        worker.stream(max_tokens=2)
+    assert worker.stream("plain text", max_tokens=2)[1]["candidates"]
 
 
 def test_nothing_is_answered_without_a_model() -> None:
     with pytest.raises(UsageError, match="no model is loaded"):
-        Caller().ask()
+        Caller().stream()
 
 
 def test_a_model_that_is_not_there_leaves_none_loaded(worker: Caller) -> None:
     with pytest.raises(UsageError, match="no model"):
         worker.call("load", model="./gone")
     with pytest.raises(UsageError, match="no model is loaded"):
-        worker.ask()
+        worker.stream()
 
 
 def test_unload_gives_the_model_up(worker: Caller) -> None:
     assert worker.call("unload") == ([], {})
     with pytest.raises(UsageError, match="no model is loaded"):
-        worker.ask()
+        worker.stream()
 
 
 @pytest.mark.parametrize(
@@ -241,8 +198,8 @@ def test_out_of_memory_is_a_sentence_with_numbers_and_the_session_lives(
     with monkeypatch.context() as broken:
         broken.setattr(forward, "last_logits", fail)
         with pytest.raises(RunFailedError, match=r"out of memory on cpu: a prompt of \d+ tokens, .* GiB"):
-            worker.ask(max_tokens=3)
-    assert worker.ask(max_tokens=3)[1]["candidates"]
+            worker.stream(max_tokens=3)
+    assert worker.stream(max_tokens=3)[1]["candidates"]
 
 
 def test_too_little_memory_is_told_before_the_system_ends_the_process(
@@ -250,7 +207,7 @@ def test_too_little_memory_is_told_before_the_system_ends_the_process(
 ) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
     with pytest.raises(RunFailedError, match="out of memory"):
-        worker.ask(n=200, max_tokens=3)
+        worker.stream(n=200, max_tokens=3)
 
 
 def test_other_errors_are_not_taken_for_want_of_memory(worker: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +215,7 @@ def test_other_errors_are_not_taken_for_want_of_memory(worker: Caller, monkeypat
     forward = worker.server._slots.local("a").engine.runner.forward
     monkeypatch.setattr(forward, "last_logits", lambda *args, **kwargs: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
-        worker.ask(max_tokens=3)
+        worker.stream(max_tokens=3)
 
 
 # --- a checkpoint is asked as its run trained it
@@ -292,7 +249,7 @@ def test_a_run_brings_its_system_message_template_and_knobs(tiny_folder: Path, t
     assert (loaded["run"], loaded["step"]) == (layout.id, 40)
     assert (loaded["defaults"], loaded["default_sources"]) == ({"temperature": 0.5}, {"temperature": "run"})
     assert {token["id"] for token in loaded["stop_tokens"]} == {258, 256}
-    _, document = worker.ask(max_tokens=2)
+    _, document = worker.stream(max_tokens=2)
     expected = "[system|calm]Be brief.<|endoftext|>[user|calm]Who are you?<|endoftext|>[assistant]"
     assert document["rendered"] == expected
     assert document["template"]["kwargs"] == {"mood": "calm"}
@@ -300,7 +257,7 @@ def test_a_run_brings_its_system_message_template_and_knobs(tiny_folder: Path, t
     _, other = worker.call("generate", messages=MESSAGES, params={"max_tokens": 2}, template_kwargs={"mood": "wild"})
     assert "[user|wild]" in other["rendered"]
     own = [{"role": "system", "content": "Mine."}, *MESSAGES]
-    assert "Be brief." not in worker.ask(own, max_tokens=2)[1]["rendered"]
+    assert "Be brief." not in worker.stream(own, max_tokens=2)[1]["rendered"]
 
 
 def test_a_runs_template_that_is_gone_is_told_and_the_checkpoints_own_used(tiny_folder: Path) -> None:
@@ -308,7 +265,7 @@ def test_a_runs_template_that_is_gone_is_told_and_the_checkpoints_own_used(tiny_
     worker = Caller()
     _, loaded = worker.call("load", model=layout.id, device="cpu")
     assert "template cannot be had" in loaded["note"]
-    assert worker.ask(max_tokens=2)[1]["rendered"] == RENDERED
+    assert worker.stream(max_tokens=2)[1]["rendered"] == RENDERED
 
 
 def test_knobs_of_a_run_that_contradict_are_left_out_with_a_word(tiny_folder: Path) -> None:
@@ -338,7 +295,7 @@ def test_cancelling_an_answer_keeps_what_came(worker: Caller) -> None:
         next(generator)
     (candidate,) = end.value.value["candidates"]
     assert (candidate["finish_reason"], len(candidate["ids"])) == ("cancelled", 1)
-    assert worker.ask(max_tokens=2)[1]["candidates"]
+    assert worker.stream(max_tokens=2)[1]["candidates"]
 
 
 def test_cancelling_a_load_leaves_nothing_loaded(tiny_folder: Path) -> None:
@@ -347,7 +304,7 @@ def test_cancelling_a_load_leaves_nothing_loaded(tiny_folder: Path) -> None:
     with pytest.raises(CancelledError):
         worker.call("load", cancellation, model=str(tiny_folder))
     with pytest.raises(UsageError, match="no model is loaded"):
-        worker.ask()
+        worker.stream()
 
 
 def test_who_waits_for_another_answer_can_be_cancelled(worker: Caller) -> None:
@@ -368,7 +325,7 @@ def test_who_waits_for_another_answer_can_be_cancelled(worker: Caller) -> None:
     waiting.join(10)
     assert len(outcome) == 1
     first.close()
-    assert worker.ask(max_tokens=2)[1]["candidates"]
+    assert worker.stream(max_tokens=2)[1]["candidates"]
 
 
 # --- the process
