@@ -322,7 +322,7 @@ def talking(tiny_folder: Path) -> Callable[[str], None]:
     """Takes lines as a conversation on the tiny model does."""
     models = LocalModels()
     models.load("a", str(tiny_folder), {})
-    talk = Talk(models, Manner({"max_tokens": 4, "ignore_eos": True}), {})
+    talk = Talk(models, Manner({"max_tokens": 4, "ignore_eos": True, "seed": 0}), {})
 
     def take(*lines: str) -> Talk:
         for line in lines:
@@ -351,7 +351,7 @@ def test_slash_commands_grow_and_walk_the_tree(talking: Talking, capsys: pytest.
 
 def test_slash_commands_for_knobs(talking: Talking, capsys: pytest.CaptureFixture[str]) -> None:
     talk = talking("/set temperature 0.5", "/set top-k 5", "/preset save mine", "/neutral")
-    assert talk.manner.params == {"max_tokens": 4}
+    assert talk.manner.params == {"max_tokens": 4, "seed": 0}
     assert find_knob_preset("mine").values["top_k"] == 5
     talking("/preset mine", "/set n 2", "/set temperature 0", "/set temperature 9", "/knobs", "/preset")
     assert talk.manner.params["temperature"] == 0.5
@@ -375,6 +375,20 @@ def test_slash_commands_look_into_answers(
     assert "KL" in err
     assert [turn.reply.slot for turn in talk.conversation.tip.siblings if turn.reply] == ["a", "b"]
     assert not talk.models.has_other
+
+
+def test_an_answer_without_a_whole_character_is_an_answer(
+    tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = LocalModels()
+    models.load("a", str(tiny_folder), {})
+    manner = {"max_tokens": 1, "seed": 0, "ignore_eos": True, "allowed_token_ids": [0xC3]}
+    talk = Talk(models, Manner(manner), {})
+    talk._take("one")
+    talk._take("/tokens")
+    assert talk.conversation.tip.reply is not None
+    assert talk.conversation.tip.reply.text == ""
+    assert "log-probability: over 50 %" in capsys.readouterr().err
 
 
 def test_slash_follow_takes_the_newest_checkpoint(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ async def test_each_rung_is_shown_and_in_the_end_what_is_left(bench: Bench) -> N
     layout = bench.started({"FAKE_IGNORE_TERM": "1", "FAKE_IGNORE_CONTROL": "1"}, grace_seconds=60)
     async with App[None]().run_test(size=(80, 24)) as pilot:
         await pilot.app.push_screen(Stopping(layout))
-        await expect(pilot, "3 processes left", "python (sleeping)")
+        await expect(pilot, "3 processes left", f"{Path(sys.executable).name} (sleeping)")
         await pilot.press("s")
         await expect(pilot, "▸ s  stop and save")
         await pilot.press("t")

@@ -55,7 +55,7 @@ def _question(talking: Talk) -> Turn:
 
 def _reply(talking: Talk) -> Reply:
     reply = talking.conversation.tip.reply
-    if reply is None or reply.is_failed:
+    if reply is None or not reply.ids:
         raise UsageError("there is no answer yet")
     return reply
 
