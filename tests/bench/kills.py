@@ -40,7 +40,7 @@ from tui_trainer.engine.trainer.mailbox import Agreement, Mailbox
 from tui_trainer.engine.trainer.manifest import verify_checkpoint
 from tui_trainer.procs.start import create_run
 from tui_trainer.runs.control import Command, send
-from tui_trainer.runs.events import RunResumed, StepMetrics, decode
+from tui_trainer.runs.events import RunFinished, RunResumed, StepMetrics, decode
 from tui_trainer.runs.files import write_bytes
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.resume_order import ResumeOrder
@@ -179,7 +179,7 @@ class Killer:
     num_in_saves: int = 0
 
     def strike(self, start: Start, meanwhile: Callable[[], None] = lambda: None) -> bool:
-        """Kill a start after some steps or in a save; returns False if it ended before."""
+        """Kill a start after some steps or in a save; returns False if the run had come to its end before."""
         at_save = self.generator.random() < 0.6
         target = steps_made(start.layout) + self.generator.randint(1, 6)
         deadline = time.monotonic() + PATIENCE
@@ -194,6 +194,8 @@ class Killer:
             return False
         everybody = len(alive) == 1 or self.generator.random() < 0.5
         start.kill(alive if everybody else [self.generator.choice(alive)])
+        if is_finished(start.layout):
+            return False
         self.num_kills += 1
         self.num_in_saves += start.is_saving
         return True
@@ -213,6 +215,15 @@ def steps_made(layout: RunLayout) -> int:
         return layout.events.read_bytes().count(b'"StepMetrics"')
     except OSError:
         return 0
+
+
+def is_finished(layout: RunLayout) -> bool:
+    """Whether the last word of a run is that it came to its end, and nobody ordered it back since."""
+    order = ResumeOrder.read(layout)
+    if order is not None and not order.is_done:
+        return False
+    lines = layout.events.read_bytes().splitlines() if layout.events.is_file() else []
+    return bool(lines) and isinstance(decode(lines[-1]), RunFinished)
 
 
 def digest(layout: RunLayout, step: int = STEPS) -> str:
@@ -292,7 +303,7 @@ class Bench:
 
     def to_the_end(self, layout: RunLayout, prepare: Callable[[], None] = lambda: None) -> bool:
         """Let a run come to its end; returns whether it did."""
-        is_well = Start(layout, self.num_ranks, prepare).wait()
+        is_well = is_finished(layout) or Start(layout, self.num_ranks, prepare).wait()
         if not is_well:
             end = layout.train_log.read_text("utf-8", "replace")[-1500:]
             self.fail(layout, f"did not come to its end:\n{end}")
@@ -344,7 +355,8 @@ def commands(bench: Bench, count: int, num_kills: int = 5) -> None:
                     moments.pop(0)
                     send(layout, "set", {"learning_rate": f"x{generator.choice((0.5, 0.8, 1.25, 2)):g}"}, by="kills")
 
-            bench.killer.strike(Start(layout, bench.num_ranks, _look_at_every_step), meanwhile)
+            if not bench.killer.strike(Start(layout, bench.num_ranks, _look_at_every_step), meanwhile):
+                break
         if not bench.to_the_end(layout):
             continue
         told = read_log(layout)
@@ -388,7 +400,7 @@ def rewinds(bench: Bench, count: int) -> None:
             expected[step] = _copy(layout, bench.root / f"branch-{step}")
             bench.to_the_end(expected[step])
         while not bench.killer.strike(Start(layout, bench.num_ranks)):
-            layout = _copy(first, bench.root / f"rewound-{number}-again")
+            layout = _copy(first, bench.root / f"{layout.id}-again")
             _branch(bench, layout, step)
         if (order := ResumeOrder.read(layout)) is None or not order.is_done:
             bench.fail(layout, "the order to go back was not carried out")

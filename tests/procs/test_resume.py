@@ -162,12 +162,22 @@ def test_weights_alone_are_not_enough() -> None:
 
 def test_a_finished_run_needs_more_steps() -> None:
     done = state(step=50, position=DataPosition(epoch=2, num_rows=100))
-    found = plan(resolved().config, done)
+    ended = CheckpointFacts("trial-1", is_finished=True)
+    found = plan(resolved().config, done, facts=ended)
     assert found.is_finished
     assert any("done all its 50 steps" in warning for warning in found.warnings)
     with pytest.raises(RefusedError, match="all its 50 steps"):
         check_plan(found, is_forced=True)
-    assert not plan(resolved("training.num_train_epochs=3").config, done).is_finished
+    assert not plan(resolved("training.num_train_epochs=3").config, done, facts=ended).is_finished
+    assert plan(resolved().config, done, is_new_run=True).is_finished
+
+
+def test_a_run_killed_after_its_last_step_is_brought_to_its_end() -> None:
+    found = plan(resolved().config, state(step=50, position=DataPosition(epoch=2, num_rows=100)))
+    assert not found.is_finished
+    assert found.verdict == "all steps are done; the end of the run is made good"
+    assert not found.warnings
+    check_plan(found, is_forced=False)
 
 
 def test_other_versions_are_told() -> None:

@@ -30,7 +30,7 @@ from tui_trainer.runs.checkpoint_state import NAME, CheckpointState
 from tui_trainer.runs.files import read_json, sync, write_bytes, write_json
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.resume_order import ResumeOrder
-from tui_trainer.runs.status import read_status
+from tui_trainer.runs.status import State, read_status
 from tui_trainer.runs.store import (
     CheckpointInfo,
     checkpoint_problem,
@@ -85,12 +85,13 @@ def find_target(reference: str, root: Path | None = None) -> ResumeTarget:
             where=layout.id,
             remedy="Start a new run with model.name_or_path set to the checkpoint; its optimiser starts afresh.",
         )
-    versions = (read_json(layout.run) or {}).get("versions")
+    versions, status = (read_json(layout.run) or {}).get("versions"), read_status(layout)
     facts = CheckpointFacts(
         run=layout.id,
         has_optimiser=(checkpoint.path / "scheduler.pt").is_file(),
         random_ranks=len(list(checkpoint.path.glob("rng_state*.pth"))),
-        last_step=max(read_status(layout).step, checkpoint.step),
+        last_step=max(status.step, checkpoint.step),
+        is_finished=status.state is State.FINISHED,
         versions=versions if isinstance(versions, dict) else None,
         skipped=tuple(skipped),
     )

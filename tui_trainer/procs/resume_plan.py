@@ -41,6 +41,7 @@ class CheckpointFacts:
         has_optimiser: whether the checkpoint holds optimiser and scheduler.
         random_ranks: how many ranks' random numbers it holds.
         last_step: the last step that the run made, after the checkpoint or at it.
+        is_finished: whether the run came to its end.
         versions: of the libraries it was trained with.
         skipped: what is wrong with newer checkpoints that are passed over.
     """
@@ -49,6 +50,7 @@ class CheckpointFacts:
     has_optimiser: bool = True
     random_ranks: int = 1
     last_step: int = 0
+    is_finished: bool = False
     versions: Mapping[str, str] | None = None
     skipped: tuple[str, ...] = ()
 
@@ -78,6 +80,7 @@ class ResumePlan:
         is_new_run: whether it goes on as another run, or as the same.
         max_steps_before: steps of the run as it was planned.
         max_steps: steps of the run that goes on; None if nobody can know them yet.
+        lacks_end: the run was ended before its last word, even if after its last step.
         parts: what is restored.
         differences: what is not as it was, what forbids to go on first.
         warnings: what the user should know.
@@ -90,6 +93,7 @@ class ResumePlan:
     is_new_run: bool
     max_steps_before: int
     max_steps: int | None
+    lacks_end: bool
     parts: tuple[Part, ...]
     differences: tuple[Difference, ...]
     warnings: tuple[str, ...]
@@ -110,6 +114,11 @@ class ResumePlan:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
+        return self.has_no_steps_left and not self.lacks_end
+
+    @property
+    def has_no_steps_left(self) -> bool:
+        """Whether all steps are done."""
         return self.max_steps is not None and self.step >= self.max_steps
 
     @property
@@ -117,6 +126,8 @@ class ResumePlan:
         """What there is to say of it, in a few words."""
         if self.is_finished:
             return "nothing is left to do"
+        if self.has_no_steps_left:
+            return "all steps are done; the end of the run is made good"
         if self.refused:
             return "refused unless forced"
         return "goes on bit by bit as if nothing had happened" if self.is_exact else "goes on, but not as it would have"
@@ -175,15 +186,17 @@ def plan_resume(
     rates_before = _rates(before.training, state, 0, course_before, has_new_peak=False) if before else ()
     has_new_peak = "training.learning_rate" in changed
     rates = _rates(config.training, state, state.step, course, has_new_peak=has_new_peak) if max_steps else ()
+    lacks_end = not (facts.is_finished or is_new_run)
     return ResumePlan(
         run=facts.run,
         step=state.step,
         is_new_run=is_new_run,
         max_steps_before=state.max_steps,
         max_steps=max_steps,
+        lacks_end=lacks_end,
         parts=tuple(_parts(state, facts, changed, world_size, is_new_run=is_new_run)),
         differences=tuple(found),
-        warnings=tuple(_warnings(state, facts, max_steps, rates_before, rates, versions)),
+        warnings=tuple(_warnings(state, facts, None if lacks_end else max_steps, rates_before, rates, versions)),
         rates_before=rates_before,
         rates=rates,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,13 @@ class DieBefore(TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step + 1 == self._step:
             raise Killed
+
+
+class DieAtTheEnd(TrainerCallback):
+    """Ends the training after its last checkpoint and before its last word."""
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        raise Killed
 
 
 def killed(run: Any, before: int) -> None:
@@ -380,3 +388,23 @@ def test_a_rank_that_was_not_there_gets_its_own_random_numbers(tiny: Any) -> Non
         run.trainer._load_rng_state(str(run.layout.checkpoint(2)))
         states.append(torch.get_rng_state())
     assert torch.equal(*states)
+
+
+def test_a_run_killed_before_its_last_word_says_it_at_the_next_start(tiny: Any, tmp_path: Path) -> None:
+    data = tiny.rows(22)
+    given = (*SAVING, "save_steps=4", "max_steps=6", f"upkeep.copy_to={tmp_path / 'nas'}")
+    whole = tiny.run(*given, rows=data, directory="whole")
+    whole.train()
+    first = tiny.run(*given, rows=data, directory="parts")
+    first.trainer.add_callback(DieAtTheEnd())
+    with pytest.raises(Killed):
+        first.train()
+    assert first.written(RunFinished) == []
+    shutil.rmtree(tmp_path / "nas" / first.layout.id)
+    second = tiny.run(*given, rows=data, directory="parts")
+    second.train()
+    [finished] = second.written(RunFinished)
+    assert (finished.step, finished.loss) == (6, whole.written(RunFinished)[0].loss)
+    assert [event.step for event in second.written(CheckpointSaved)] == [4, 6]
+    assert (tmp_path / "nas" / second.layout.id / "step-000006").is_dir()
+    assert rows(second) == rows(whole)

@@ -28,6 +28,7 @@ _RESERVE_BYTES = 1 << 18
 _RESERVE_SECONDS = 60.0
 _PROGRESS_SECONDS = 0.25
 _STEP = b'"type":"StepMetrics"'
+_END = b'"type":"RunFinished"'
 _STARTS = (b'"type":"RunStarted"', b'"type":"RunResumed"')
 
 
@@ -41,11 +42,12 @@ class EventLog:
     Attributes:
         attempt: how often the run was started before.
         reached: the last step that was made before this start.
+        was_finished: whether the start before came to the end of the training.
         last_step: step of the last event.
     """
 
     def __init__(self, layout: RunLayout, *, is_writer: bool) -> None:
-        self.attempt, self.reached = _earlier_starts(layout) if is_writer else (0, 0)
+        self.attempt, self.reached, self.was_finished = _earlier_starts(layout) if is_writer else (0, 0, False)
         self.last_step = 0
         self._writer = JournalWriter(layout.events) if is_writer else None
         self._waiting: deque[Event] = deque()
@@ -134,15 +136,18 @@ class _Reserve:
         return True
 
 
-def _earlier_starts(layout: RunLayout) -> tuple[int, int]:
-    """How often the run was started, and the last step that it made."""
-    count, last = 0, b""
+def _earlier_starts(layout: RunLayout) -> tuple[int, int, bool]:
+    """How often the run was started, the last step that it made, and whether the last start came to the end."""
+    count, last, is_finished = 0, b"", False
     for line in read_lines(layout.events):
         if _STEP in line:
             last = line
-        count += any(mark in line for mark in _STARTS)
+        elif any(mark in line for mark in _STARTS):
+            count, is_finished = count + 1, False
+        elif _END in line:
+            is_finished = True
     event = decode(last)
-    return count, event.step if event is not None else 0
+    return count, event.step if event is not None else 0, is_finished
 
 
 class ProgressReport:

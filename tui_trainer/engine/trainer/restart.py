@@ -40,7 +40,7 @@ def resume_point(layout: RunLayout, group: Group, events: EventLog, today: Check
     chosen = _agreed(group, lambda: _choose(layout, events))
     if chosen is None:
         return None
-    path, is_forced = chosen
+    path, is_forced, is_finished = chosen
     state = CheckpointState.read(path)
     if state is None:
         raise RefusedError(
@@ -59,7 +59,7 @@ def resume_point(layout: RunLayout, group: Group, events: EventLog, today: Check
             remedy="Resume with --force to start the optimiser afresh.",
         )
     has_other_rows = any(difference.note == OTHER_ROWS for difference in refused)
-    return Resumption(path, state, frozenset(difference.key for difference in found), has_other_rows)
+    return Resumption(path, state, frozenset(difference.key for difference in found), has_other_rows, is_finished)
 
 
 def other_data(before: CheckpointState, today: CheckpointState) -> list[Difference]:
@@ -72,8 +72,8 @@ def other_data(before: CheckpointState, today: CheckpointState) -> list[Differen
     return found
 
 
-def _choose(layout: RunLayout, events: EventLog) -> tuple[Path, bool] | None:
-    """The newest whole checkpoint of the branch, and whether it is forced; rank 0's part."""
+def _choose(layout: RunLayout, events: EventLog) -> tuple[Path, bool, bool] | None:
+    """The newest whole checkpoint, whether it is forced, and whether the run had come to its end; rank 0's part."""
     order = ResumeOrder.read(layout)
     try:
         if order is not None and not order.is_done:
@@ -90,7 +90,8 @@ def _choose(layout: RunLayout, events: EventLog) -> tuple[Path, bool] | None:
         events.write(Alert(kind="checkpoint", message=line, remedy=before))
     if path is None:
         return None
-    return path, order is not None and order.is_forced and layout.checkpoint(order.step) == path
+    is_forced = order is not None and order.is_forced and layout.checkpoint(order.step) == path
+    return path, is_forced, events.was_finished
 
 
 def _refusal(layout: RunLayout, refused: list[Difference]) -> RefusedError:

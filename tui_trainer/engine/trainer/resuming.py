@@ -10,6 +10,7 @@ hooks are those of transformers 5.23.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -64,12 +65,14 @@ class Resumption:
         state: where the run stood then.
         changed: dotted keys whose values in the configuration are others than then.
         has_other_rows: the rows are not those of the checkpoint, and are begun from the first.
+        is_finished: the run came to the end of its training before.
     """
 
     checkpoint: Path
     state: CheckpointState
     changed: Collection[str] = field(default_factory=frozenset)
     has_other_rows: bool = False
+    is_finished: bool = False
 
     def settings(self) -> Mapping[str, Any]:
         """The fields that commands had set and the configuration did not change since."""
@@ -87,6 +90,7 @@ class ResumableTrainer(Trainer):
 
     Attributes:
         feed: hands out the rows; None where the library does, because ranks share batches in ways of its own.
+        has_no_steps_left: the checkpoint was written after the last step, by a run that was ended before its last word.
     """
 
     def __init__(self, group: Group, resumption: Resumption | None = None, **named: Any) -> None:
@@ -96,6 +100,7 @@ class ResumableTrainer(Trainer):
         self._loss_before = 0.0
         self._planned_steps = 0
         self.feed: Feed | None = None
+        self.has_no_steps_left = False
         self.callback_handler.callbacks.insert(0, _Progress(self))
 
     @property
@@ -182,14 +187,17 @@ class ResumableTrainer(Trainer):
         """The library's state; epoch and intervals as they are to be now."""
         epochs, num_skipped = super()._init_training_state(max_steps, *positional)
         if self._resumption is not None:
-            if self.state.global_step >= max_steps:
+            state: Any = self.state
+            state.compute_steps(self.args, max_steps)
+            self.has_no_steps_left = self.state.global_step >= max_steps
+            if self.has_no_steps_left and self._resumption.is_finished:
                 raise RefusedError(
                     f"the run has done all its {max_steps} steps",
                     where="training.max_steps",
                     remedy="Resume it with a higher training.max_steps or training.num_train_epochs.",
                 )
-            state: Any = self.state
-            state.compute_steps(self.args, max_steps)
+        if self.has_no_steps_left:
+            return sys.maxsize, 0  # an epoch that does not come: the library goes on to the end of the training
         return (self.feed.first_epoch, 0) if self.feed else (epochs, num_skipped)
 
     @override

@@ -166,7 +166,7 @@ class RunTrainer(MeasuredTrainer):
     @property
     def is_saved(self) -> bool:
         """Whether the weights as they are now stand in a published checkpoint."""
-        return self._tools.checkpoints.last_step == self.state.global_step
+        return self.has_no_steps_left or self._tools.checkpoints.last_step == self.state.global_step
 
     @property
     def save_error(self) -> BaseException | None:
@@ -187,12 +187,16 @@ class RunTrainer(MeasuredTrainer):
             self._tools.steering.space_is_back(step)
             best = self._tools.group.from_first(checkpoints.best_step)
             self.state.best_model_checkpoint = None if best is None else str(self._tools.layout.checkpoint(best))
-            is_end = self.control.should_training_stop
-            for elsewhere in (self._uploads, self._tools.copies):
-                if elsewhere is not None:
-                    elsewhere.checkpoint_saved(self._tools.layout.checkpoint(step), step, is_end=is_end)
+            self._send_elsewhere(is_end=self.control.should_training_stop)
         elif checkpoints.lacks_space and not self.stop_reason:
             self._tools.steering.wait_for_space(step, f"the disk is full: checkpoint {step} is not saved")
+
+    def _send_elsewhere(self, *, is_end: bool) -> None:
+        """Copy and upload the checkpoint of this step where that is asked for."""
+        step = self.state.global_step
+        for elsewhere in (self._uploads, self._tools.copies):
+            if elsewhere is not None:
+                elsewhere.checkpoint_saved(self._tools.layout.checkpoint(step), step, is_end=is_end)
 
     def _write_checkpoint(self, model: torch.nn.Module, trial: Any, run_state: CheckpointState) -> None:
         """Let the library write its checkpoint, into the staging folder and without rotating."""
@@ -274,6 +278,8 @@ class RunTrainer(MeasuredTrainer):
 
     @override
     def _finish_current_push(self) -> None:
+        if self.has_no_steps_left:  # the one before was ended before the checkpoint was there
+            self._send_elsewhere(is_end=True)
         for elsewhere in (self._uploads, self._tools.copies):
             if elsewhere is not None:
                 elsewhere.finish()
