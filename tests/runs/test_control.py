@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,22 @@ def test_a_flood_of_commands_is_taken_in_portions_and_in_order(layout: RunLayout
             control.remove(layout, command)
     assert [len(portion) for portion in portions] == [100, 100, 50]
     assert [name for portion in portions for name in portion] == [f"{number:04d}" for number in range(250)]
+
+
+@pytest.mark.parametrize("day", [-86_400, 86_400])
+def test_a_clock_that_is_set_changes_neither_order_nor_age(
+    layout: RunLayout, day: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = control.send(layout, "save")
+    now = time.time_ns() + day * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now / 1e9)
+    second, third = control.send(layout, "eval"), control.send(layout, "stop")
+    assert control.pending(layout) == [first, second, third]
+    assert [0.0 <= (command.age or -1.0) < 60.0 for command in control.pending(layout)] == [True] * 3
+
+
+def test_a_name_of_garbage_does_not_spoil_the_order(layout: RunLayout) -> None:
+    (layout.control / f"{'9' * 20}-00000000.json").write_text("garbage")
+    sent = [control.send(layout, "save") for _ in range(3)]
+    assert control.pending(layout)[:3] == sent

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,15 @@ from tui_trainer.runs.files import read_json, write_json
 from tui_trainer.runs.identity import ProcessIdentity, boot_id, start_time
 from tui_trainer.runs.journal import JournalWriter
 from tui_trainer.runs.layout import RunLayout
-from tui_trainer.runs.status import STALE_AFTER_SECONDS, RunStatus, State, rank_processes, read_status, write_status
+from tui_trainer.runs.status import (
+    STALE_AFTER_SECONDS,
+    RunStatus,
+    State,
+    observed_status,
+    rank_processes,
+    read_status,
+    write_status,
+)
 from tui_trainer.runs.store import create
 
 
@@ -106,8 +115,36 @@ def test_a_run_on_another_machine_lives_as_long_as_its_heart_beats(
     layout: RunLayout, stranger: ProcessIdentity
 ) -> None:
     assert running(layout, stranger, host="elsewhere") is State.RUNNING
+
+    lost = create("lost", "", {}, root=layout.root.parent)
     old = time.time() - STALE_AFTER_SECONDS - 1
-    assert running(layout, stranger, host="elsewhere", heartbeat=old) is State.LOST
+    assert running(lost, stranger, host="elsewhere", heartbeat=old) is State.LOST
+
+
+@pytest.mark.parametrize("day", [-86_400, 86_400])
+def test_the_clock_of_another_machine_may_be_wrong_by_a_day(
+    layout: RunLayout, stranger: ProcessIdentity, day: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: hours[0])
+    begun = time.time() + day
+    assert running(layout, stranger, host="elsewhere", heartbeat=begun) is State.LOST, "a single look cannot tell"
+    hours[0] += 2
+    assert running(layout, stranger, host="elsewhere", heartbeat=begun + 2) is State.RUNNING
+    monkeypatch.setattr(time, "time", lambda: begun - 3 * day)  # and ours is set meanwhile
+    hours[0] += STALE_AFTER_SECONDS - 1
+    assert running(layout, stranger, host="elsewhere", heartbeat=begun + 2) is State.RUNNING
+    hours[0] += 2
+    assert running(layout, stranger, host="elsewhere", heartbeat=begun + 2) is State.LOST
+
+
+def test_a_run_elsewhere_is_watched_before_it_is_called_lost(layout: RunLayout, stranger: ProcessIdentity) -> None:
+    first = time.time() - 86_400
+    assert running(layout, stranger, host="elsewhere", heartbeat=first) is State.LOST
+    beat = threading.Timer(0.1, running, (layout, stranger), {"host": "elsewhere", "heartbeat": first + 2})
+    beat.start()
+    assert observed_status(layout).state is State.RUNNING
+    beat.join()
 
 
 @pytest.mark.parametrize(

@@ -123,3 +123,23 @@ def test_a_run_without_checkpoint(tmp_path: Path) -> None:
     assert checkpoint_step(Path("step-000012")) == 12
     assert checkpoint_step(Path("step-")) is None
     assert read_run(layout).name == "alpha"
+
+
+def test_where_the_checkpoints_of_a_branch_that_was_left_are(tmp_path: Path) -> None:
+    layout = create("x", "", {}, root=tmp_path)
+    layout.checkpoint(4).mkdir()
+    for branch in ("2", "10", "notes"):
+        (layout.superseded / branch / "step-000008").mkdir(parents=True)
+    with pytest.raises(UsageError, match="a branch that the run left") as caught:
+        find_checkpoint(layout, "8")
+    assert str(layout.superseded / "10" / "step-000008") in caught.value.remedy
+    with pytest.raises(UsageError, match=r"no checkpoint '12'; it has 4$"):
+        find_checkpoint(layout, "12")
+
+
+def test_the_best_of_a_run_that_was_not_evaluated_where_it_was_saved(tmp_path: Path) -> None:
+    layout = create("x", "", {}, root=tmp_path)
+    layout.checkpoint(4).mkdir()
+    with pytest.raises(UsageError, match="none was saved at the step of an evaluation") as caught:
+        find_checkpoint(layout, "best")
+    assert "one of 4" in caught.value.remedy

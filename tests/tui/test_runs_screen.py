@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from textual.widgets import Static
 
+from tui_trainer.runs.files import write_json
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.store import read_run
 from tui_trainer.tui.app import WorkbenchApp
@@ -34,6 +36,25 @@ async def test_enter_brings_a_run_into_view(make_app: MakeApp, run: RunLayout) -
         await pilot.press("enter")
         await wait_until(pilot, lambda: app.current_mode == "train")
         assert app.session.run.layout == run
+
+
+async def test_a_clone_begins_with_what_was_chosen_and_finds_its_files(
+    make_app: MakeApp, run: RunLayout, tmp_path: Path
+) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    write_json(run.launch, {"cwd": str(folder)})
+    run.config.write_text('name = "identity"\n[data]\npath = "rows.jsonl"\n[training]\nlearning_rate = 3e-4\n')
+    app = make_app("runs")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: app.screen.query_one(RunTable).num_lines == 1)
+        await pilot.press("a")
+        await wait_until(pilot, lambda: app.current_mode == "args")
+        draft = app.session.draft
+        assert draft.value("data.path") == str(folder / "rows.jsonl")
+        assert draft.value("training.learning_rate") == 3e-4
+        assert draft.origin == run.id
 
 
 async def test_renaming(make_app: MakeApp, run: RunLayout) -> None:

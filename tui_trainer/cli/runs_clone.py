@@ -9,8 +9,6 @@ import typer
 
 from tui_trainer.cli.arguments import JsonOption, RunArgument, SetOption
 from tui_trainer.cli.output import print_json, print_text, talk
-from tui_trainer.runs.files import read_json
-from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.store import find_run
 from tui_trainer.text import safe_line
 
@@ -36,9 +34,10 @@ def clone(
 
     from tui_trainer.config.cloning import clone as clone_config
     from tui_trainer.config.toml import write_new
+    from tui_trainer.procs.orders import started_in
 
     layout = find_run(run)
-    draft = clone_config(layout.config, assignments or (), started_in=_started_in(layout), here=Path.cwd())
+    draft = clone_config(layout.config, assignments or (), started_in=started_in(layout), here=Path.cwd())
     text = f"# The configuration of the run {safe_line(layout.id)}\n\n{draft.to_toml()}"
     if out is not None:
         write_new(out, text)
@@ -48,9 +47,3 @@ def clone(
         print_json({"version": VERSION, "run": layout.id, "file": file, "config": tomllib.loads(text), "toml": text})
     elif out is None:
         print_text(text.rstrip("\n"))
-
-
-def _started_in(layout: RunLayout) -> Path:
-    """The folder that the run's relative paths start from."""
-    folder = (read_json(layout.launch) or {}).get("cwd")
-    return Path(folder) if isinstance(folder, str) and folder else Path.cwd()

@@ -1,6 +1,6 @@
 """A run's configuration as one to start from again: what was chosen, not the defaults that were written out with it.
 
-The file of a run holds every field. Called by `tui-trainer runs clone`.
+The file of a run holds every field. Called by `tui-trainer runs clone` and by the Runs screen.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NAMES_FIRST = ("data.eval_split", "data.template")
 """Those of them that name something else first."""
 
 
-def clone(file: Path, assignments: Sequence[str], *, started_in: Path, here: Path) -> Draft:
+def clone(file: Path, assignments: Sequence[str] = (), *, started_in: Path, here: Path) -> Draft:
     """The configuration in a run's file with other values typed, as a draft.
 
     Args:

@@ -53,7 +53,7 @@ class BatchFields(Section):
     )
     dataloader_persistent_workers: bool = knob(
         False,
-        "Keep the preparing processes between epochs. A resumed run is then not bit-equal to an uninterrupted one.",
+        "Keep the preparing processes between epochs instead of starting them anew; needs dataloader_num_workers.",
         expert=True,
     )
     dataloader_prefetch_factor: int | None = knob(

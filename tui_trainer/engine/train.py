@@ -35,13 +35,14 @@ def main(arguments: list[str]) -> int:
     termination = Termination()
     termination.install()
     events = EventLog(layout, is_writer=rank == 0)
+    began = time.monotonic()
     _share_busy_cores()
     try:
         report = ProgressReport(events)
         report("loading the libraries")
         from tui_trainer.engine.trainer.run import train_run
 
-        train_run(layout, read_config(layout), events, termination, report, started=time.time())
+        train_run(layout, read_config(layout), events, termination, report, began=began)
     except (Exception, KeyboardInterrupt) as error:
         return _end(error, classify(error), rank_file, events)
     finally:

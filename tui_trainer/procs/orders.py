@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tui_trainer.errors import UsageError
 from tui_trainer.runs.files import number, read_json, whole_number, write_json
@@ -93,6 +94,12 @@ class LaunchOrder:
             tuple(index for item in data.get("gpu_ids") or () if (index := whole_number(item)) is not None),
             data.get("requeues") is True,
         )
+
+
+def started_in(layout: RunLayout) -> Path:
+    """The folder that a run's relative paths start from; the present one where that is not known."""
+    folder = (read_json(layout.launch) or {}).get("cwd")
+    return Path(folder) if isinstance(folder, str) and folder else Path.cwd()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import shutil
 from tui_trainer.errors import MachineError, RefusedError
 from tui_trainer.procs import lock
 from tui_trainer.runs.layout import RunLayout
-from tui_trainer.runs.status import State, read_status
+from tui_trainer.runs.status import State, observed_status
 from tui_trainer.runs.store import run_size
 
 _TRASH_PREFIX = ".trash-"
@@ -23,7 +23,7 @@ def check_removable(layout: RunLayout) -> None:
     Raises:
         RefusedError: it is going on or waits in the queue, or its directory is a link.
     """
-    state = read_status(layout).state
+    state = observed_status(layout).state
     if state.is_live or (state is State.QUEUED and lock.is_held(layout)):
         what = "the run is going on" if state.is_live else "the run waits in the queue"
         raise RefusedError(what, where=layout.id, remedy=f"`tui-trainer runs stop {layout.id} --wait` ends it first.")

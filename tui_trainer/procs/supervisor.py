@@ -39,7 +39,7 @@ from tui_trainer.procs.restarts import RestartPolicy
 from tui_trainer.runs import control
 from tui_trainer.runs.events import Alert
 from tui_trainer.runs.layout import RunLayout
-from tui_trainer.runs.status import State, read_status
+from tui_trainer.runs.status import State, observed_status
 
 _POLL_SECONDS = 0.25
 _POLL_SECONDS_WHEN_ENDING = 0.05
@@ -335,7 +335,7 @@ def _take(layout: RunLayout, *, is_adopting: bool, is_queued: bool) -> Superviso
         raise RefusedError(
             "the run is going on already", where=layout.id, remedy=f"`tui-trainer {layout.id}` shows it."
         )
-    status = read_status(layout)
+    status = observed_status(layout)
     if status.state.is_live and status.process is not None and not status.process.is_local:
         raise RefusedError("the run is going on on another machine", where=status.process.host, remedy="Stop it there.")
     orphans = marked(layout.root)

@@ -199,11 +199,36 @@ def find_checkpoint(layout: RunLayout, which: str = "latest") -> CheckpointInfo:
     found = next((checkpoint for checkpoint in checkpoints if checkpoint.step == step), None)
     steps = ", ".join(str(checkpoint.step) for checkpoint in checkpoints)
     if found is None:
-        missing = f"the run has no checkpoint {which!r}; it has {steps}" if steps else "the run has no checkpoint yet"
-        raise UsageError(missing, where=layout.id)
+        raise _no_checkpoint(layout, which, steps)
     if (found.path / MANIFEST).exists() and (problem := checkpoint_problem(found.path)):
         raise UsageError(f"checkpoint {step} is damaged: {problem}", where=layout.id, remedy=f"The run has {steps}.")
     return found
+
+
+def _no_checkpoint(layout: RunLayout, which: str, steps: str) -> UsageError:
+    """Why a checkpoint is not among those of a run, and what there is in its place."""
+    if not steps:
+        return UsageError("the run has no checkpoint yet", where=layout.id)
+    if which == "best":
+        return UsageError(
+            "nobody knows which checkpoint is best: none was saved at the step of an evaluation",
+            where=layout.id,
+            remedy=f"Name one of {steps} as {layout.id}@STEP; next time let save_steps be a multiple of eval_steps.",
+        )
+    if left := superseded_checkpoints(layout, int(which)):
+        return UsageError(
+            f"checkpoint {which} belongs to a branch that the run left when it went back; the run has {steps}",
+            where=layout.id,
+            remedy=f"It is kept in {left[-1]}: chat takes that path, and a new run as model.name_or_path.",
+        )
+    return UsageError(f"the run has no checkpoint {which!r}; it has {steps}", where=layout.id)
+
+
+def superseded_checkpoints(layout: RunLayout, step: int) -> list[Path]:
+    """The checkpoints of a step on the branches that a run left, the branch left last at the end."""
+    name = layout.checkpoint(step).name
+    branches = sorted((int(path.name), path) for path in layout.superseded.glob("*") if path.name.isdigit())
+    return [path / name for _, path in branches if (path / name).is_dir()]
 
 
 def newest_checkpoint(layout: RunLayout) -> tuple[CheckpointInfo, list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,7 +184,6 @@ class Tiny:
             data,
             events,
             termination,
-            time.time(),
             resumption,
         )
         trainer.add_callback(RunEvents(events, start_facts(trainer, data, group), is_resumed=resumption is not None))

@@ -73,6 +73,9 @@ def rows(run: Any) -> dict[int, tuple[float, float, float, float, int]]:
         pytest.param(("gradient_accumulation_steps=2", "per_device_train_batch_size=3", DROPOUT), id="accumulation"),
         pytest.param(("train_sampling_strategy=group_by_length", DROPOUT), id="grouped"),
         pytest.param(("data_seed=5", "dataloader_num_workers=1"), id="worker"),
+        pytest.param(
+            ("dataloader_num_workers=1", "dataloader_persistent_workers=true", DROPOUT), id="worker kept between epochs"
+        ),
         pytest.param(("train_sampling_strategy=batch_rebalance",), id="the library's order"),
     ],
 )

@@ -18,7 +18,7 @@ from tui_trainer.config.schedule import learning_rate_at
 from tui_trainer.engine.trainer import mailbox
 from tui_trainer.engine.trainer.parking import ParkedModel, movable_tensors
 from tui_trainer.errors import CancelledError
-from tui_trainer.runs.control import send
+from tui_trainer.runs.control import send, waiting
 from tui_trainer.runs.events import (
     CheckpointSaved,
     ControlApplied,
@@ -310,6 +310,21 @@ def test_after_fast_steps_slow_ones_are_looked_at_soon(tiny: Any, monkeypatch: p
     assert looks[0] == 5000
     assert max(gaps) == 64
     assert set(gaps[-100:]) == {1}
+
+
+@pytest.mark.parametrize("day", [-86_400, 86_400])
+def test_what_is_outdated_does_not_depend_on_the_clock(tiny: Any, day: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny.run()
+    old = send(run.layout, "save")
+    outdated = frozenset(waiting(run.layout))
+    now = time.time() + day
+    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setattr(time, "time_ns", lambda: int(now * 1e9))
+    new = send(run.layout, "save")
+    box = mailbox.Mailbox(run.layout, mailbox.Group(0, 1, torch.device("cpu")), run.termination, outdated)
+    refused, taken = sorted(box.receive(1, mailbox.Health()).commands, key=lambda command: command.id == new.id)
+    assert (refused.id, refused.error) == (old.id, "was sent before the run was started again")
+    assert taken == new
 
 
 def test_looking_into_the_mailbox_costs_little(tiny: Any) -> None:

@@ -228,12 +228,19 @@ def _mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
     return np.memmap(path, dtype=dtype, mode="r")
 
 
+def _is_left_behind(path: Path) -> bool:
+    """Whether nobody writes a store any more: it is a day old, and, clocks being set, its writer is gone as well."""
+    writer = path.name.removesuffix(".tmp").rpartition(".")[2]
+    is_at_work = Path("/proc", writer).exists() if writer.isdigit() else False
+    return path.name.endswith(".tmp") and not is_at_work and time.time() - path.stat().st_mtime > 86_400
+
+
 def _remove_old(folder: Path) -> None:
     """Remove the stores used longest ago, as long as all together take too much room."""
     stores = []
     for path in folder.iterdir():
         if path.name.startswith("."):
-            if path.name.endswith(".tmp") and time.time() - path.stat().st_mtime > 86_400:
+            if _is_left_behind(path):
                 shutil.rmtree(path, ignore_errors=True)
         elif path.is_dir():
             size = sum(file.stat().st_size for file in path.iterdir())

@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
+from tui_trainer.runs.control import waiting
 from tui_trainer.runs.events import Event, Progress, decode
 from tui_trainer.runs.files import write_json
 from tui_trainer.runs.identity import ProcessIdentity
@@ -43,11 +44,13 @@ class EventLog:
         attempt: how often the run was started before.
         reached: the last step that was made before this start.
         was_finished: whether the start before came to the end of the training.
+        outdated: ids of the commands that were sent to an earlier start, and not to this one.
         last_step: step of the last event.
     """
 
     def __init__(self, layout: RunLayout, *, is_writer: bool) -> None:
         self.attempt, self.reached, self.was_finished = _earlier_starts(layout) if is_writer else (0, 0, False)
+        self.outdated = frozenset(waiting(layout)) if self.attempt else frozenset()
         self.last_step = 0
         self._writer = JournalWriter(layout.events) if is_writer else None
         self._waiting: deque[Event] = deque()

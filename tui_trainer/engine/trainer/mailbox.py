@@ -124,14 +124,17 @@ class Mailbox:
         layout: the run.
         group: its ranks.
         termination: what SIGTERM asked of this rank.
-        ignore_before: Unix time; commands sent earlier were meant for an earlier start of the run and are refused.
+        outdated: ids of the commands that lay there when this start of the run began; they were meant for an earlier
+            one and are refused. Told by id, not by time, because clocks are set back.
     """
 
-    def __init__(self, layout: RunLayout, group: Group, termination: Termination, ignore_before: float = 0.0) -> None:
+    def __init__(
+        self, layout: RunLayout, group: Group, termination: Termination, outdated: frozenset[str] = frozenset()
+    ) -> None:
         self._layout = layout
         self._group = group
         self._termination = termination
-        self._ignore_before = ignore_before
+        self._outdated = outdated
         self._done: set[str] = set()
         self._interval = 1
         self._last_step = -1
@@ -170,7 +173,7 @@ class Mailbox:
         return [self._checked(command) for command in pending(self._layout) if command.id not in self._done]
 
     def _checked(self, command: Command) -> Command:
-        if command.error or command.sent >= self._ignore_before:
+        if command.error or command.id not in self._outdated:
             return command
         return Command("refused", id=command.id, by=command.by, error="was sent before the run was started again")
 
@@ -186,7 +189,7 @@ class Mailbox:
         commands = list(self._group.from_first(found)) if num_commands else []
         if num_signalled:
             self._termination.is_requested = False
-            commands.append(Command("stop", by=TERMINATE_BY, sent=time.time()))
+            commands.append(Command("stop", by=TERMINATE_BY))
         bad_steps = set().union(*self._group.from_all(health.bad_steps)) if any(slots[::2]) else set()
         return Agreement(commands, Health(tuple(sorted(bad_steps)), max(slots[1::2]), num_mute > 0))
 

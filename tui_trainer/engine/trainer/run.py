@@ -53,7 +53,7 @@ def train_run(
     termination: Termination,
     report: Report,
     *,
-    started: float,
+    began: float,
 ) -> None:
     """Train; called on every rank.
 
@@ -63,7 +63,7 @@ def train_run(
         events: where rank 0 tells what happens.
         termination: what SIGTERM asked.
         report: progress before the first step.
-        started: Unix time at which this rank began.
+        began: monotonic time at which this rank began.
 
     Raises:
         WorkbenchError: the run cannot begin, or cannot go on.
@@ -81,14 +81,12 @@ def train_run(
         write_json(layout.data, data.summary)
     if resumption is None:
         tell_doubts(data.summary["verdict"], events)
-    trainer = make_trainer(
-        layout, config, arguments, group, model, tokenizer, data, events, termination, started, resumption
-    )
+    trainer = make_trainer(layout, config, arguments, group, model, tokenizer, data, events, termination, resumption)
     trainer.add_callback(RunEvents(events, start_facts(trainer, data, group), is_resumed=resumption is not None))
     set_seed(arguments.seed)  # the measurements above must not shift the random numbers of the training
     termination.is_training = True
     trainer.train(resume_from_checkpoint=str(resumption.checkpoint) if resumption else None)
-    conclude(trainer, events, loss=trainer.mean_loss, seconds=time.time() - started)
+    conclude(trainer, events, loss=trainer.mean_loss, seconds=time.monotonic() - began)
     group.leave()
     trainer.accelerator.end_training()
 
@@ -117,7 +115,6 @@ def make_trainer(
     data: PreparedData,
     events: EventLog,
     termination: Termination,
-    started: float,
     resumption: Resumption | None = None,
 ) -> RunTrainer:
     """The trainer of a run, with all its parts."""
@@ -125,7 +122,7 @@ def make_trainer(
     stops = list(stop_token_ids(base, tokenizer))
     if base.generation_config is not None:
         base.generation_config.eos_token_id = stops
-    mailbox = Mailbox(layout, group, termination, ignore_before=started if events.attempt else 0.0)
+    mailbox = Mailbox(layout, group, termination, events.outdated)
     tools = RunTools(
         layout=layout,
         events=events,

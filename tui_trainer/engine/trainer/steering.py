@@ -9,7 +9,6 @@ before that. Called by `engine.trainer.trainer`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -183,7 +182,7 @@ class Steering:
                 old=old,
                 new=new,
                 by=command.by,
-                latency_seconds=_latency(command) if command.sent and not is_replay else None,
+                latency_seconds=None if is_replay or command.age is None else round(command.age, 3),
                 error=error,
                 replayed=is_replay or None,
             ),
@@ -264,8 +263,3 @@ class Steering:
 def _save(_: Mapping[str, Any], trainer: Steerable, __: Command) -> tuple[None, None]:
     trainer.control.should_save = True
     return None, None
-
-
-def _latency(command: Command) -> float:
-    """Seconds since a command was sent."""
-    return round(max(time.time() - command.sent, 0.0), 3)

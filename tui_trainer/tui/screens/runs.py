@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on, work
@@ -172,12 +173,13 @@ class RunsScreen(WorkbenchScreen):
 
     async def action_clone(self) -> None:
         """Take the run's configuration into Args."""
-        from tui_trainer.tui.target import draft_from
+        from tui_trainer.config.cloning import clone
+        from tui_trainer.procs.orders import started_in
 
         if (layout := self._current_layout()) is None:
             return
         try:
-            draft = draft_from(str(layout.config))
+            draft = clone(layout.config, started_in=started_in(layout), here=Path.cwd())
         except WorkbenchError as error:
             self.say(str(error), problem=True)
             return
