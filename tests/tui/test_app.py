@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from textual.widgets import Static
 
 from tui_trainer.errors import ConfigurationError
 from tui_trainer.runs.layout import RunLayout
-from tui_trainer.tui.app import WorkbenchApp
+from tui_trainer.tui.app import WorkbenchApp, resume_collection
 from tui_trainer.tui.keymap import key_groups, read_keymap
 from tui_trainer.tui.screens.help import HelpScreen
 
@@ -99,3 +100,14 @@ def test_a_key_file_that_names_no_key_is_refused(tmp_path: Path) -> None:
     _write_keymap(tmp_path, 'mode-rnus = "f5"\n')
     with pytest.raises(ConfigurationError, match=r"keys.toml:1: mode-rnus: is no key"):
         read_keymap()
+
+
+def test_garbage_is_looked_for_again_once_the_workbench_stands() -> None:
+    gc.disable()
+    try:
+        resume_collection()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.enable()
+        gc.unfreeze()

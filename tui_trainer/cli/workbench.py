@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import sys
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def open_workbench(target: str | None = None) -> int:
         raise UsageError(
             "the workbench needs a terminal", remedy=f"Use a command in scripts; `{PROGRAM} --help` lists them."
         )
+    gc.disable()  # a tenth of the start otherwise; the app lets it go on
     from tui_trainer.tui.app import run as run_workbench
 
     return int(run_workbench(target, argv=redact_arguments(sys.argv)) or 0)

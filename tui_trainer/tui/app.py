@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import import_module
@@ -24,6 +25,7 @@ from tui_trainer.tui.target import Opening, find_opening
 from tui_trainer.tui.theme import WORKBENCH
 from tui_trainer.tui.widgets.topbar import MODES
 
+_SETTLED_SECONDS = 2.0
 _SCREENS: dict[str, str] = {name: f"{title}Screen" for _, name, title in MODES}
 
 
@@ -77,6 +79,7 @@ class WorkbenchApp(App[None]):
             self.session.run.open(self._opening.run)
         self.switch_mode(self._opening.mode)
         self.run_worker(self.services.machine.start(), exit_on_error=False)
+        self.set_timer(_SETTLED_SECONDS, resume_collection)
 
     def _apply_keymap(self) -> None:
         """Take the user's keys; a file with mistakes is told of and left aside."""
@@ -127,6 +130,13 @@ class WorkbenchApp(App[None]):
 
     def _run_binding(self, node: object, action: str) -> None:
         self.call_later(self.run_action, action, node)
+
+
+def resume_collection() -> None:
+    """Let Python look for garbage again, but not in what the start has made: it stays, and takes long to go through."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def run(target: str | None = None, *, argv: Sequence[str] = ()) -> int:
