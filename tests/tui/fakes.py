@@ -195,7 +195,11 @@ class FakeDataWorker:
         }
 
     def _list_folder(self, params: dict[str, Any]) -> dict[str, Any]:
-        inside = {"/data/": [("medqa", True, 0), ("more.jsonl", False, 2048)], "/data/medqa/": [("test.csv", False, 5)]}
+        inside = {
+            ".": [("here.csv", False, 9)],
+            "/data/": [("medqa", True, 0), ("more.jsonl", False, 2048)],
+            "/data/medqa/": [("test.csv", False, 5)],
+        }
         entries = inside.get(params["path"], [])
         return {
             "entries": [{"name": name, "is_folder": is_folder, "size": size} for name, is_folder, size in entries],

@@ -374,6 +374,10 @@ async def test_a_path_is_completed_as_it_is_typed(make_app: MakeApp) -> None:
         await wait_until(pilot, lambda: isinstance(app.screen, OpenDatasetScreen))
         listing = app.screen.query_one(SuggestionList)
         assert [shown.text for shown in listing.suggestions][:2] == ["medqa.jsonl", "demo:dates"]
+        await wait_until(pilot, lambda: [shown.text for shown in listing.suggestions][-1:] == ["here.csv"])
+        await pilot.press("h")
+        assert [shown.text for shown in listing.suggestions][:1] == ["here.csv"]
+        await pilot.press("backspace")
         await pilot.press(*"/data/m")
         await wait_until(pilot, lambda: [shown.text for shown in listing.suggestions][:1] == ["/data/medqa/"])
         assert [shown.text for shown in listing.suggestions] == ["/data/medqa/", "/data/more.jsonl", "/data/m"]

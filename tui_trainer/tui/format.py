@@ -37,7 +37,7 @@ def count(number: float) -> str:
 
 
 def metric(value: float | None) -> str:
-    """A measured value in four or five characters."""
+    """A measured value in few characters: 0.1235, 2.5e-4, 23 333."""
     if value is None:
         return "–"
     if not math.isfinite(value):
@@ -45,7 +45,7 @@ def metric(value: float | None) -> str:
     if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e6):
         mantissa, exponent = f"{value:.2e}".split("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-    return f"{value:.4g}"
+    return count(value) if abs(value) >= 1e4 else f"{value:.4g}"
 
 
 def size(num_bytes: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The dialog that opens a dataset: what was opened before, the samples, and files as their path is typed."""
+"""The dialog that opens a dataset: what was opened before, the samples, and files here or where a typed path leads."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class OpenDatasetScreen(ModalScreen[str | None]):
     def on_mount(self) -> None:
         """Begin with what was opened before."""
         self.query_one(Input).focus()
-        self._suggest()
+        self._typed()
 
     @property
     def _text(self) -> str:
@@ -117,7 +117,7 @@ class OpenDatasetScreen(ModalScreen[str | None]):
     @on(Input.Changed)
     def _typed(self) -> None:
         folder = _folder_of(self._text)
-        if folder and folder != self._folder:
+        if folder != self._folder:
             self._folder, self._entries = folder, []
             self._list(folder)
         self._suggest()
@@ -125,7 +125,7 @@ class OpenDatasetScreen(ModalScreen[str | None]):
     @work(group="list", exclusive=True, exit_on_error=False)
     async def _list(self, folder: str) -> None:
         try:
-            listing = await self._feed.list_folder(folder)
+            listing = await self._feed.list_folder(folder or ".")
         except WorkbenchError as error:
             self.query_one(Static).update(Content(safe_line(str(error))))
             return
@@ -139,7 +139,8 @@ class OpenDatasetScreen(ModalScreen[str | None]):
         text = self._text
         if text.endswith("/") and self._entries:
             yield Suggestion(text, "this folder, with all its splits")
-        yield from self._completions(text)
+        if text:
+            yield from self._completions(text)
         lowered = text.lower()
         recent = recent_sources()
         for path in recent:
@@ -148,13 +149,15 @@ class OpenDatasetScreen(ModalScreen[str | None]):
         for name, note in SAMPLES:
             if lowered in name and name not in recent:
                 yield Suggestion(name, note)
-        if text:
+        if not text:
+            yield from self._completions(text)
+        else:
             yield Suggestion(text, "on the hub, or a file or folder" if _HUB_ID.fullmatch(text) else "as it is typed")
 
     def _completions(self, text: str) -> Iterable[Suggestion]:
-        """Entries of the folder that is typed, as far as their names begin with what follows it."""
+        """Entries of the folder that is typed, else of the working one, whose names begin with what follows it."""
         before = _folder_of(text)
-        if not before or before != self._folder:
+        if before != self._folder:
             return
         begin = text[len(before) :].lower()
         for entry in self._entries:

@@ -270,7 +270,7 @@ class TrainScreen(WorkbenchScreen):
     def _live_run(self) -> RunLayout | None:
         view, layout = self.session.run.view, self.session.run.layout
         if view is None or layout is None or not view.status.state.is_live:
-            self.say("no run is going on here")
+            self.say(_why_not_live(view))
             return None
         return layout
 
@@ -319,9 +319,17 @@ class TrainScreen(WorkbenchScreen):
 
         view, layout = self.session.run.view, self.session.run.layout
         if view is None or layout is None or view.status.state.is_over:
-            self.say("no run is going on here")
+            self.say(_why_not_live(view))
         else:
             self.app.push_screen(Stopping(layout))
+
+
+def _why_not_live(view: RunView | None) -> str:
+    """Why nothing can be steered here, and which key leads on."""
+    if view is None:
+        return "no run is in view: L on Args starts one, 5 shows all of them"
+    state = view.status.state
+    return f"the run is {state.value}: r resumes it" if state.is_over else f"the run is {state.value}, not yet running"
 
 
 def _placeholder(view: RunView) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.cells import set_cell_size
+from rich.cells import cell_len, set_cell_size
 
 from tui_trainer.tui.widgets.cursor_list import CursorList, Parts
 
@@ -37,4 +37,5 @@ class GroupList(CursorList):
         """Name and count."""
         name, count = self._groups[line]
         width = max(self.size.width - 5, 4)
-        return ((f" {set_cell_size(name, width)}", ""), (f"{count:>3}" if count else "   ", "list--accent"))
+        shown = name if cell_len(name) <= width else f"{set_cell_size(name, width - 1)}…"
+        return ((f" {set_cell_size(shown, width)}", ""), (f"{count:>3}" if count else "   ", "list--accent"))

@@ -32,6 +32,8 @@ class LogPane(CursorList):
         self._lines.clear()
         self.set_num_lines(0, cursor=0)
         self.poll()
+        if not self._lines:
+            self.set_num_lines(1, cursor=0)
 
     def poll(self) -> None:
         """Take in what was appended."""
@@ -62,7 +64,9 @@ class LogPane(CursorList):
         return chunk
 
     def line_parts(self, line: int) -> Parts:
-        """The line, errors and warnings in their colours."""
+        """The line, errors and warnings in their colours; of an empty log that it is empty."""
+        if not self._lines:
+            return ((" nothing was written to the log", "list--dim"),)
         text = self._lines[line]
         style = "list--bad" if _ERROR.search(text) else "list--warn" if _WARNING.search(text) else ""
         return ((f" {text}", style),)
