@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tui_trainer.procs.hardware import detect_gpus
 from tui_trainer.runs.checkpoint_state import CheckpointState, DataPosition
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.resume_order import ResumeOrder
-from tui_trainer.runs.status import State
+from tui_trainer.runs.status import State, read_status, write_status
 from tui_trainer.runs.store import list_runs
 
 ALONE = CONFIG + "[launch]\nnum_processes = 1\n"
@@ -83,7 +84,6 @@ def test_another_training_is_refused_with_the_way_to_mean_it(call: Call, run: Ru
     [
         (["nothing"], ExitCode.USAGE, "there is no run"),
         (["trial@7"], ExitCode.USAGE, "it has 1000, 2000"),
-        (["trial", "--set", "training.max_steps=2000"], ExitCode.REFUSED, "all its 2000 steps"),
         (["trial", "--set", "training.max_stepz=2"], ExitCode.USAGE, "did you mean"),
     ],
 )
@@ -91,4 +91,12 @@ def test_what_cannot_be_resumed(call: Call, run: RunLayout, words: list[str], co
     printed = call("runs", "resume", *words)
     assert printed.code == code
     assert message in printed.err
+    assert ResumeOrder.read(run) is None
+
+
+def test_a_run_that_came_to_its_end_has_nothing_to_resume(call: Call, run: RunLayout) -> None:
+    write_status(run, replace(read_status(run), state=State.FINISHED))
+    printed = call("runs", "resume", "trial", "--set", "training.max_steps=2000")
+    assert printed.code == ExitCode.REFUSED
+    assert "all its 2000 steps" in printed.err
     assert ResumeOrder.read(run) is None
