@@ -15,13 +15,17 @@ pytestmark = pytest.mark.e2e
 
 SMALL = {
     "dates-from-scratch": (),
-    "pretrain-from-scratch": ("training.per_device_train_batch_size=2",),
+    "pretrain-from-scratch": ("training.per_device_train_batch_size=2", "data.max_length=256"),
 }
 NEED_SMOLLM2 = {
     "identity-lora": ("training.per_device_train_batch_size=2",),
-    "sft-lora": ("training.num_train_epochs=4",),
-    "sft-full": ("training.save_only_model=true", "data.max_length=64"),
-    "pretrain-continued": ("training.save_only_model=true", "data.max_length=64"),
+    "sft-lora": ("training.num_train_epochs=4", "data.max_length=128"),
+    "sft-full": ("training.save_only_model=true", "data.max_length=64", "training.per_device_train_batch_size=1"),
+    "pretrain-continued": (
+        "training.save_only_model=true",
+        "data.max_length=64",
+        "training.per_device_train_batch_size=1",
+    ),
 }
 SHORT = (
     "training.max_steps=10",
