@@ -355,7 +355,7 @@ def test_a_local_model_is_compared_with_a_server_word_by_word(tiny_folder: Path,
     worker = Caller()
     worker.load(tiny_folder)
     worker.call("load", model=fake.url, slot="b")
-    items, view = worker.call("compare", messages=MESSAGES, params={"max_tokens": 5})
+    items, view = worker.call("compare", messages=MESSAGES, params={"max_tokens": 5, "seed": 0})
     assert {item["slot"] for item in items} == {"a", "b"}
     assert (view["diff_of"], view["in_one_batch"]) == ("words", False)
     assert view["b"]["candidates"][0]["text"] == "Hello"

@@ -287,7 +287,7 @@ def test_a_checkpoint_that_was_deleted_is_told(tiny_folder: Path) -> None:
 
 def test_cancelling_an_answer_keeps_what_came(worker: Caller) -> None:
     cancellation = Cancellation()
-    params = {"max_tokens": 400, "ignore_eos": True}
+    params = {"max_tokens": 400, "ignore_eos": True, "seed": 0}
     generator = worker.server.generate({"messages": MESSAGES, "params": params}, cancellation)
     next(generator)
     cancellation.cancel()
@@ -308,7 +308,7 @@ def test_cancelling_a_load_leaves_nothing_loaded(tiny_folder: Path) -> None:
 
 
 def test_who_waits_for_another_answer_can_be_cancelled(worker: Caller) -> None:
-    first = worker.server.generate({"messages": MESSAGES, "params": {"ignore_eos": True}}, Cancellation())
+    first = worker.server.generate({"messages": MESSAGES, "params": {"ignore_eos": True, "seed": 0}}, Cancellation())
     next(first)
     cancellation = Cancellation()
     outcome: list[BaseException] = []
@@ -357,7 +357,7 @@ def test_the_process_serves_streams_cancels_and_ends_with_its_input(process: Any
     ends = (Result, Failure)
     loaded = next(frame for frame in frames if isinstance(frame, ends))
     assert isinstance(loaded, Result)
-    process(Request(2, "generate", {"messages": MESSAGES, "params": {"max_tokens": 400, "ignore_eos": True}}))
+    process(Request(2, "generate", {"messages": MESSAGES, "params": {"max_tokens": 400, "ignore_eos": True, "seed": 0}}))
     assert isinstance(next(frames), Item)
     process(Cancel(2))
     cancelled = next(frame for frame in frames if isinstance(frame, ends))
