@@ -357,7 +357,9 @@ def test_the_process_serves_streams_cancels_and_ends_with_its_input(process: Any
     ends = (Result, Failure)
     loaded = next(frame for frame in frames if isinstance(frame, ends))
     assert isinstance(loaded, Result)
-    process(Request(2, "generate", {"messages": MESSAGES, "params": {"max_tokens": 400, "ignore_eos": True, "seed": 0}}))
+    process(
+        Request(2, "generate", {"messages": MESSAGES, "params": {"max_tokens": 400, "ignore_eos": True, "seed": 0}})
+    )
     assert isinstance(next(frames), Item)
     process(Cancel(2))
     cancelled = next(frame for frame in frames if isinstance(frame, ends))
