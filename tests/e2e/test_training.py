@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -9,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import RealRun, Runs
+from tui_trainer.cli.follow import tell_end
 from tui_trainer.engine.trainer.manifest import verify_checkpoint
+from tui_trainer.errors import RefusedError
 from tui_trainer.procs.start import start_existing
 from tui_trainer.procs.worker import Worker
 from tui_trainer.runs.control import send
+from tui_trainer.runs.data_consent import DataConsent
 from tui_trainer.runs.events import (
     Alert,
     CheckpointSaved,
@@ -202,6 +206,24 @@ def test_a_run_that_cannot_begin_says_why(runs: Runs, tmp_path: Path) -> None:
     assert status.reason == "configuration", run.log()
     (failed,) = run.events(RunFailed)
     assert "question" in failed.message
+
+
+def test_lost_answers_need_a_yes_that_travels_with_the_run(runs: Runs, tmp_path: Path) -> None:
+    answers = ["short"] * 3 + ["long answer " * 20] + ["short"] * 4
+    rows = [{"prompt": f"question {number}", "completion": answer} for number, answer in enumerate(answers)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = runs.start(f"data.path={tmp_path / 'rows.jsonl'}", "data.max_length=100", "training.max_steps=2")
+    status = run.wait()
+    assert (status.state, status.reason, status.step) == (State.FAILED, "refused", 0), run.log()
+    assert f"{tmp_path / 'rows.jsonl'}:4" in status.message
+    assert "--force" in status.remedy
+    with pytest.raises(RefusedError, match="part of the answer is lost"):
+        tell_end(run.layout)
+    DataConsent(frozenset({"double_bos"})).write(run.layout)
+    assert DataConsent.read(run.layout).missing(["answer_cut", "double_bos"]) == ["answer_cut"]
+    DataConsent(frozenset({"answer_cut"}), by="a test").write(run.layout)
+    start_existing(run.layout)
+    assert run.wait().state is State.FINISHED, run.log()
 
 
 async def test_what_the_preview_shows_is_what_the_first_batch_holds(tmp_path: Path) -> None:

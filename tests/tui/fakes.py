@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -282,14 +282,16 @@ class FakeWorld:
     machine: FakeMachine = field(default_factory=FakeMachine)
     launched: list[Resolved] = field(default_factory=list)
     queued: list[bool] = field(default_factory=list)
+    agreed: list[tuple[str, ...]] = field(default_factory=list)
     resumed: list[tuple[int, bool, bool]] = field(default_factory=list)
     start_error: WorkbenchError | None = None
 
-    def start_run(self, resolved: Resolved, *, queued: bool = False) -> RunLayout:
+    def start_run(self, resolved: Resolved, *, queued: bool = False, agreed: Sequence[str] = ()) -> RunLayout:
         if self.start_error is not None:
             raise self.start_error
         self.launched.append(resolved)
         self.queued.append(queued)
+        self.agreed.append(tuple(agreed))
         return create(resolved.config.name, dump_toml(resolved.config.model_dump()), {}, root=self.root)
 
     def resume_run(self, target: ResumeTarget, resolved: Resolved, *, is_new_run: bool, is_forced: bool) -> RunLayout:

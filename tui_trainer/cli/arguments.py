@@ -15,3 +15,11 @@ SetOption = Annotated[
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Go on although model, data or order are not those of the checkpoint.")
 ]
+TrainForceOption = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Train although answers are lost, content is dropped or training differs from a chat; with --resume "
+        "also although model, data or order are not those of the checkpoint.",
+    ),
+]

@@ -29,7 +29,10 @@ def check(
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Check a configuration, its data, memory and disk, without training."""
+    """Check a configuration, its data, memory and disk, without training.
+
+    Exit code 4: it would train, but only after a yes to what is lost or dropped of the data (`train --force`).
+    """
     from tui_trainer.config.load import load_config
 
     resolved = load_config(config, assignments or ())
@@ -71,17 +74,25 @@ class Findings:
         return is_wrong or bool(self.data and self.data["verdict"]["blocks_launch"])
 
     @property
+    def needs_yes(self) -> list[str]:
+        """The problems of the data to which `train` wants a yes."""
+        return list(self.data["verdict"].get("needs_yes") or ()) if self.data else []
+
+    @property
     def exit_code(self) -> int:
         """The exit code of the command."""
         if self.is_blocked:
             return int(ExitCode.USAGE)
-        return int(self.errors[0].exit_code) if self.errors else int(ExitCode.DONE)
+        if self.errors:
+            return int(self.errors[0].exit_code)
+        return int(ExitCode.REFUSED if self.needs_yes else ExitCode.DONE)
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object."""
         return {
             "version": VERSION,
             "ok": self.exit_code == ExitCode.DONE,
+            "needs_yes": self.needs_yes,
             "problems": [problem.to_dict() for problem in self.problems],
             "errors": [error.to_dict() for error in self.errors],
             "data": self.data,

@@ -27,8 +27,13 @@ def show_findings(console: Console, findings: dict[str, Any]) -> None:
         console.print(Text(safe_line(f"{entry['severity']}: {Problem(**entry)}"), severity_style(entry)))
     for entry in findings["errors"]:
         console.print(Text(safe_line(f"error: {error_from_dict(entry)}"), "red"))
+    is_wrong = findings["errors"] or any(entry["severity"] == "error" for entry in findings["problems"])
+    is_blocked = bool(findings["data"] and findings["data"]["verdict"]["blocks_launch"])
     if findings["ok"]:
         console.print(Text("ready to train", "bold green"))
+    elif findings["needs_yes"] and not is_wrong and not is_blocked:
+        codes = ", ".join(findings["needs_yes"])
+        console.print(Text(f"ready to train once you say yes to {codes}: `tui-trainer train --force`", "bold yellow"))
     else:
         console.print(Text("not ready to train", "bold red"))
 

@@ -17,6 +17,7 @@ from tui_trainer.errors import (
     DataError,
     ExitCode,
     MachineError,
+    RefusedError,
     RunFailedError,
     WorkbenchError,
 )
@@ -33,6 +34,7 @@ _KINDS: dict[str, type[WorkbenchError]] = {
     "configuration": ConfigurationError,
     "data": DataError,
     "machine": MachineError,
+    "refused": RefusedError,
     "hub": MachineError,
     "package": MachineError,
     "disk_full": MachineError,

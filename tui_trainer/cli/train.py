@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tui_trainer.cli.arguments import ForceOption, JsonOption, SetOption
+from tui_trainer.cli.arguments import JsonOption, SetOption, TrainForceOption
 from tui_trainer.cli.output import can_ask, paper, print_json, talk
 from tui_trainer.errors import ConfigurationError, ExitCode, RefusedError
 from tui_trainer.paths import runs_dir
@@ -46,16 +46,22 @@ def train(
         str | None,
         typer.Option("--resume", metavar="RUN[@STEP]", help="Begin with a checkpoint of that run."),
     ] = None,
-    force: ForceOption = False,
+    force: TrainForceOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be started, start nothing.")] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Train as a configuration or a preset says.
 
     The run has its own session: it survives the terminal. ctrl+c asks whether to leave it running or to stop and save.
+    Data of which answers are lost, content is dropped or that differs from a chat is trained on after a yes only: on a
+    terminal it is asked for, otherwise give --force.
     """
     resolved = _resolve(config, [*(assignments or ()), *([f"name={name}"] if name else ())])
-    start = _resuming(resolved, resume, force=force, dry_run=dry_run, as_json=as_json) if resume else _starting
+    start = (
+        _resuming(resolved, resume, force=force, dry_run=dry_run, as_json=as_json)
+        if resume
+        else _starting(is_forced=force)
+    )
     if dry_run:
         if not (resume and as_json):
             _show_launch(resolved, as_json=as_json)
@@ -78,13 +84,30 @@ def train(
             talk().print(f"warning: {warning}", style="yellow")
         if detach or queue:
             return leave(layout, as_json=as_json)
+        return _stay_or_ask(layout, interrupts, as_json=as_json)
+
+
+def _stay_or_ask(layout: RunLayout, interrupts: Interrupts, *, as_json: bool) -> int:
+    """Show the run to its end; once more if its data needs a yes and gets it."""
+    from tui_trainer.cli.data_consent import ask_for_data
+    from tui_trainer.procs.spawn import start_existing
+
+    try:
         return stay(layout, interrupts, as_json=as_json)
+    except RefusedError:
+        if as_json or not ask_for_data(layout):
+            raise
+    start_existing(layout)
+    return stay(layout, interrupts, as_json=as_json)
 
 
-def _starting(resolved: Resolved, queued: bool) -> RunLayout:
+def _starting(*, is_forced: bool) -> Callable[[Resolved, bool], RunLayout]:
+    """What starts a run from its beginning."""
     from tui_trainer.procs.start import start_run
+    from tui_trainer.runs.data_consent import DataConsent
 
-    return start_run(resolved, argv=sys.argv, queued=queued)
+    consent = DataConsent(is_blanket=True, by="--force") if is_forced else None
+    return lambda resolved, queued: start_run(resolved, argv=sys.argv, queued=queued, consent=consent)
 
 
 def _resuming(

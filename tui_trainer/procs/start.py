@@ -18,6 +18,7 @@ from tui_trainer.procs.facts import run_facts
 from tui_trainer.procs.hardware import detect_gpus, usable_cpus
 from tui_trainer.procs.orders import LaunchOrder
 from tui_trainer.procs.spawn import start_existing
+from tui_trainer.runs.data_consent import DataConsent
 from tui_trainer.runs.files import write_bytes
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.store import create
@@ -32,6 +33,7 @@ def start_run(
     parent: str | None = None,
     root: Path | None = None,
     queued: bool = False,
+    consent: DataConsent | None = None,
 ) -> RunLayout:
     """Create a run and start it.
 
@@ -41,11 +43,12 @@ def start_run(
         parent: id of the run it goes on from or was cloned from.
         root: the run store, if not the usual one.
         queued: let it wait in the queue of this machine until what it needs is free.
+        consent: what somebody agreed to train on, None for nothing.
 
     Raises:
         MachineError: the directory cannot be written, or the processes cannot be started.
     """
-    layout = create_run(resolved, argv=argv, parent=parent, root=root)
+    layout = create_run(resolved, argv=argv, parent=parent, root=root, consent=consent)
     try:
         start_existing(layout, queued=queued)
     except WorkbenchError:
@@ -57,7 +60,12 @@ def start_run(
 
 
 def create_run(
-    resolved: Resolved, *, argv: Sequence[str], parent: str | None = None, root: Path | None = None
+    resolved: Resolved,
+    *,
+    argv: Sequence[str],
+    parent: str | None = None,
+    root: Path | None = None,
+    consent: DataConsent | None = None,
 ) -> RunLayout:
     """Create a run with all that its supervisor needs, without starting it; arguments and errors as `start_run`."""
     config = resolved.config
@@ -65,6 +73,8 @@ def create_run(
     layout = create(config.name, dump_toml(config.model_dump(mode="json")), run_facts(argv, parent, gpus), root=root)
     try:
         write_launch(layout, config, cwd=str(Path.cwd()))
+        if consent is not None:
+            consent.write(layout)
     except OSError as error:
         shutil.rmtree(layout.root, ignore_errors=True)
         raise MachineError(f"the run directory cannot be written: {error.strerror}", where=str(layout.root)) from None

@@ -95,6 +95,11 @@ class RunLayout:
         return self.checkpoints / "superseded"
 
     @property
+    def consent(self) -> Path:
+        """Which problems of the data somebody agreed to train with."""
+        return self.root / "consent.json"
+
+    @property
     def resume_order(self) -> Path:
         """From which checkpoint the next start goes on."""
         return self.root / "resume.json"

@@ -46,8 +46,8 @@ class MachineWatch(Protocol):
 class StartRun(Protocol):
     """Starts runs."""
 
-    def __call__(self, resolved: Resolved, *, queued: bool = False) -> RunLayout:
-        """Create a run and start it, or let it wait in the queue.
+    def __call__(self, resolved: Resolved, *, queued: bool = False, agreed: Sequence[str] = ()) -> RunLayout:
+        """Create a run and start it, or let it wait in the queue; `agreed` are the data's problems that got a yes.
 
         Raises:
             WorkbenchError: it cannot be started.
@@ -93,10 +93,12 @@ def real_services(argv: Sequence[str]) -> Services:
     from tui_trainer.procs.machine import MachineSampler
     from tui_trainer.procs.worker import Worker
 
-    def start(resolved: Resolved, *, queued: bool = False) -> RunLayout:
+    def start(resolved: Resolved, *, queued: bool = False, agreed: Sequence[str] = ()) -> RunLayout:
         from tui_trainer.procs.start import start_run
+        from tui_trainer.runs.data_consent import DataConsent
 
-        return start_run(resolved, argv=argv, queued=queued)
+        consent = DataConsent(frozenset(agreed), by="screen") if agreed else None
+        return start_run(resolved, argv=argv, queued=queued, consent=consent)
 
     def resume(target: ResumeTarget, resolved: Resolved, *, is_new_run: bool, is_forced: bool) -> RunLayout:
         from tui_trainer.procs.resume import resume_as_new_run, resume_run

@@ -26,6 +26,7 @@ from tui_trainer.engine.data.store import ExampleStore, stores_dir
 from tui_trainer.engine.data.streaming.judging import judge_first_rows
 from tui_trainer.engine.data.streaming.stream import StreamedExamples, streamed_examples
 from tui_trainer.engine.data.tokenizer import TextTokenizer
+from tui_trainer.engine.data.verdict import needing_yes
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import DataError
 
@@ -244,5 +245,6 @@ def _brief(verdict: dict[str, Any]) -> dict[str, Any]:
     """The verdict with a few rows of each problem; the store has them all."""
     return {
         **verdict,
+        "needs_yes": needing_yes(verdict),
         "problems": [{**problem, "rows": problem["rows"][:_ROWS_KEPT]} for problem in verdict["problems"]],
     }

@@ -28,7 +28,7 @@ from tui_trainer.engine.data.selection import Selection, select
 from tui_trainer.engine.data.store import ExampleStore, find_store, stores_dir
 from tui_trainer.engine.data.streaming.judging import JUDGED_ROWS, FirstRows, judge_first_rows
 from tui_trainer.engine.data.tokenizer_cache import text_tokenizer
-from tui_trainer.engine.data.verdict import Tally, problem_of_all
+from tui_trainer.engine.data.verdict import Tally, needing_yes, problem_of_all
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import UsageError
 
@@ -199,6 +199,7 @@ class DataSession:
         return {
             **verdict,
             "problems": [*verdict["problems"], *also],
+            "needs_yes": needing_yes(verdict),
             "fingerprint": self.fingerprint,
             "lengths": np.stack([tokens, counts], axis=1).tolist(),
             "num_train_rows": self.selection.num_items if self.selection else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,18 @@ import xxhash
 from tui_trainer.config.data import DataConfig
 from tui_trainer.engine.data.example import Example
 from tui_trainer.engine.data.problems import Code, RowProblem, remedy_of, severity_of, summary_of
+
+NEEDS_YES = frozenset(
+    {
+        Code.ANSWER_CUT,
+        Code.DOUBLE_BOS,
+        Code.NO_END_OF_TURN,
+        Code.TEMPLATE_DROPS_CONTENT,
+        Code.TEMPLATE_NOT_PREFIX,
+        Code.TEMPLATE_NO_TOOLS,
+    }
+)
+"""Lost answers, dropped content, and training text that a chat does not show: a run wants a yes to each."""
 
 SHOWN_ROWS = 1000
 """Row numbers that a problem lists at most; its count is of all."""
@@ -80,6 +92,7 @@ class Tally:
             self._count_doubles()
         reason = self._blocking_reason()
         problems = [self._problem(code, where) for code in sorted(self._rows, key=_order)]
+        needed = needing_yes({"problems": problems})
         problems += [problem_of_all(problem, self.num_usable) for problem in also]
         return {
             "num_rows": self.num_rows,
@@ -90,6 +103,7 @@ class Tally:
             "blocks_launch": bool(reason),
             "reason": reason,
             "problems": problems,
+            "needs_yes": needed,
         }
 
     def _count_doubles(self) -> None:
@@ -134,6 +148,11 @@ class Tally:
             share = self._num_lost / self.num_rows
             return f"{self._num_lost:,} of {self.num_rows:,} rows ({share:.0%}) are of no use"
         return ""
+
+
+def needing_yes(verdict: Mapping[str, Any]) -> list[str]:
+    """The problem codes of a verdict without a yes to which a run does not start."""
+    return [problem["code"] for problem in verdict["problems"] if problem["code"] in NEEDS_YES]
 
 
 def is_intended(example: Example) -> bool:

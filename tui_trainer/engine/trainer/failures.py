@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tui_trainer.errors import CancelledError, ConfigurationError, DataError, MachineError, UsageError, WorkbenchError
+from tui_trainer.errors import (
+    CancelledError,
+    ConfigurationError,
+    DataError,
+    MachineError,
+    RefusedError,
+    UsageError,
+    WorkbenchError,
+)
 
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 _MAX_MESSAGE = 2000
@@ -32,7 +40,7 @@ class Failure:
         kind: name of the exception's class.
         message: what happened, one paragraph.
         reason: short code: "out_of_memory", "gpu_out_of_memory", "nan", "disk_full", "data", "configuration",
-            "machine", "stopped", "library_error".
+            "machine", "refused", "stopped", "library_error".
         remedy: what to do now.
     """
 
@@ -66,6 +74,7 @@ _REASONS: dict[type[WorkbenchError], str] = {
     ConfigurationError: "configuration",
     UsageError: "configuration",
     MachineError: "machine",
+    RefusedError: "refused",
     CancelledError: "stopped",
 }
 

@@ -16,6 +16,7 @@ from transformers.trainer_utils import SaveStrategy
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.data.prepare import PreparedData, prepare_data
 from tui_trainer.engine.data.templates.library import find_template
+from tui_trainer.engine.data.verdict import needing_yes
 from tui_trainer.engine.models.load import load_model_for_training
 from tui_trainer.engine.models.stop_tokens import stop_token_ids
 from tui_trainer.engine.models.tokenizer import load_tokenizer
@@ -39,8 +40,9 @@ from tui_trainer.engine.trainer.termination import Termination
 from tui_trainer.engine.trainer.tools import RunTools
 from tui_trainer.engine.trainer.trainer import RunTrainer
 from tui_trainer.engine.trainer.watch import LossWatch
-from tui_trainer.errors import ConfigurationError, RunFailedError
+from tui_trainer.errors import ConfigurationError, RefusedError, RunFailedError
 from tui_trainer.runs.checkpoint_state import CheckpointState
+from tui_trainer.runs.data_consent import DataConsent
 from tui_trainer.runs.events import Alert, RunFinished, RunStopped
 from tui_trainer.runs.files import write_json
 from tui_trainer.runs.layout import RunLayout
@@ -73,12 +75,14 @@ def train_run(
     with arguments.main_process_first(desc="the model"):
         tokenizer = load_tokenizer(config.model, report)
     data = prepare_data(config, tokenizer, report)
-    _use_template(tokenizer, config)
-    with arguments.main_process_first(desc="the model"):
-        model = load_model_for_training(config, tokenizer, report)
     resumption = resume_point(layout, group, events, state_today(config, data))
     if group.is_first:
         write_json(layout.data, data.summary)
+    if resumption is None:
+        check_consent(data.summary["verdict"], DataConsent.read(layout), layout)
+    _use_template(tokenizer, config)
+    with arguments.main_process_first(desc="the model"):
+        model = load_model_for_training(config, tokenizer, report)
     if resumption is None:
         tell_doubts(data.summary["verdict"], events)
     trainer = make_trainer(layout, config, arguments, group, model, tokenizer, data, events, termination, resumption)
@@ -89,6 +93,23 @@ def train_run(
     conclude(trainer, events, loss=trainer.mean_loss, seconds=time.monotonic() - began)
     group.leave()
     trainer.accelerator.end_training()
+
+
+def check_consent(verdict: Mapping[str, Any], consent: DataConsent, layout: RunLayout) -> None:
+    """See that somebody said yes to lost answers, dropped content and mismatches in the data of a run that begins.
+
+    Raises:
+        RefusedError: nobody did.
+    """
+    missing = consent.missing(needing_yes(verdict))
+    if missing:
+        found = "; ".join(problem["message"] for problem in verdict["problems"] if problem["code"] in missing)
+        raise RefusedError(
+            f"the data needs a yes before it is trained on: {found}",
+            where=layout.id,
+            remedy="Mend it (`tui-trainer check` says how), or start the run with `tui-trainer train --force`, "
+            "or from the Args screen, if it is meant.",
+        )
 
 
 def tell_doubts(verdict: Mapping[str, Any], events: EventLog) -> None:

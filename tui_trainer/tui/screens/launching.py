@@ -46,6 +46,7 @@ class LaunchingScreen(EditingScreen):
         super().__init__(session)
         self.problems: list[Problem] = []
         self._is_launching = False
+        self._agreed: tuple[str, ...] = ()
 
     def show_problem(self, problem: Problem) -> None:
         """Bring the field of a problem into view."""
@@ -78,6 +79,9 @@ class LaunchingScreen(EditingScreen):
         doubts = [str(problem) for problem in self.problems] + self._data_doubts()
         question = "Queue it all the same?" if is_queued else "Launch all the same?"
 
+        # a verdict that comes while the question stands was not shown
+        self._agreed = tuple((dataset.verdict or {}).get("needs_yes") or ())
+
         def go_on(is_sure: bool | None) -> None:
             if is_sure:
                 self._choose_turn(is_queued=is_queued)
@@ -106,7 +110,7 @@ class LaunchingScreen(EditingScreen):
     def _data_doubts(self) -> list[str]:
         verdict = self.session.dataset.state.verdict
         if verdict is None:
-            return ["the whole data set is not judged yet"]
+            return ["the whole data set is not judged yet: the run refuses lost answers and mismatches that it finds"]
         return [
             f"data: {problem.get('message') or problem.get('code')}"
             for problem in verdict.get("problems") or ()
@@ -123,7 +127,7 @@ class LaunchingScreen(EditingScreen):
         from tui_trainer.procs.login import logout
 
         try:
-            layout = self.session.services.start_run(self.session.draft.resolved, queued=is_queued)
+            layout = self.session.services.start_run(self.session.draft.resolved, queued=is_queued, agreed=self._agreed)
         except WorkbenchError as error:
             self.post_message(self.LaunchFailed(error))
         else:
