@@ -80,7 +80,7 @@ def test_text_for_people_shows_the_mask(call: Call, rows_file: Path) -> None:
     code, out, err = call("preview", str(rows_file), "--rows", "0:1")
     assert code == 0
     assert "▌answer 0<|im_end|>▐" in out
-    assert "1 rows judged · 1 usable" in out
+    assert "1 row judged · 1 usable" in out
     assert "no --model" in err
 
 

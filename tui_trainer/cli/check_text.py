@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from tui_trainer.cli.output import counted
 from tui_trainer.cli.preview_text import severity_style, show_heading, show_verdict
 from tui_trainer.errors import Problem, error_from_dict
 from tui_trainer.text import safe_line
@@ -42,10 +43,10 @@ def _plan(plan: dict[str, Any] | None) -> str:
     if not plan or plan["max_steps"] is None:
         return ""
     words = [
-        f"{plan['max_steps']:,} steps of {plan['effective_batch_size']:,} rows",
+        f"{counted(plan['max_steps'], 'step')} of {counted(plan['effective_batch_size'], 'row')}",
         f"{plan['steps_per_epoch']:,} an epoch" if plan["steps_per_epoch"] and plan["num_train_rows"] else "",
         f"{plan['warmup_steps']:,} of warm-up" if plan["warmup_steps"] else "",
-        f"{plan['num_checkpoints']:,} checkpoints" if plan["num_checkpoints"] else "",
+        counted(plan["num_checkpoints"], "checkpoint") if plan["num_checkpoints"] else "",
     ]
     return "plan: " + ", ".join(filter(None, words))
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tui_trainer.cli.arguments import JsonOption
-from tui_trainer.cli.output import print_json, print_text, talk
+from tui_trainer.cli.output import counted, print_json, print_text, talk
 from tui_trainer.text import safe_line
 
 VERSION = 1
@@ -46,7 +46,7 @@ def import_(
     if out is None:
         print_text(imported.toml.rstrip("\n"))
     console = talk()
-    keys = "1 key" if imported.num_carried == 1 else f"{imported.num_carried} keys"
+    keys = counted(imported.num_carried, "key")
     console.print(f"{imported.tool.title}: {keys} carried over", style="bold")
     for heading, lines in sentences(imported.remarks):
         console.print(f"{heading}:", style="yellow")

@@ -25,6 +25,11 @@ def print_json(document: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def counted(number: int, thing: str) -> str:
+    """A number with the name of what is counted: 1 row, 1,200 rows."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def print_text(text: str) -> None:
     """Print foreign text on stdout: made safe on a terminal, as it is where another program reads it."""
     sys.stdout.write((safe(text) if sys.stdout.isatty() else text) + "\n")

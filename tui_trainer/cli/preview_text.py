@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from tui_trainer.cli.output import counted
 from tui_trainer.text import safe, safe_line
 
 _ROLE_STYLES = {"template": "dim", "system": "yellow", "user": "", "assistant": "cyan", "tool": "magenta", "text": ""}
@@ -73,7 +74,7 @@ def show_verdict(console: Console, verdict: dict[str, Any]) -> None:
     """Print a verdict."""
     share = verdict["num_trained_tokens"] / max(verdict["num_tokens"], 1)
     words = [
-        f"{verdict['num_rows']:,} rows judged",
+        f"{counted(verdict['num_rows'], 'row')} judged",
         f"{verdict['num_usable']:,} usable",
         f"{verdict['num_tokens']:,} tokens",
         f"{verdict['num_trained_tokens']:,} trained ({share:.1%})",

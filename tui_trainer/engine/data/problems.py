@@ -49,7 +49,8 @@ _WORDING: dict[Code, _Wording] = {
     Code.SCHEMA: _Wording(
         "error",
         "columns or types that do not fit the format",
-        "Mend them, or say with data.columns which column plays which role; they are left out of training.",
+        'Mend them, or say which column plays which role, as data.columns = {prompt = "question", '
+        'completion = "answer"}; they are left out of training.',
     ),
     Code.NO_TRAINED_TOKENS: _Wording(
         "error", "no token counts in the loss", "Check data.format, data.columns and data.train_on."

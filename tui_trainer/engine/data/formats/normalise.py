@@ -76,9 +76,7 @@ def meaning_of(row: Row, spec: FormatSpec, *, allow_preference: bool = False) ->
     convert = _CONVERTERS.get(spec.format)
     if convert is None:
         columns = ", ".join(list(row)[:12]) or "none"
-        raise UnusableRowError(
-            Code.SCHEMA, f"its columns ({columns}) fit no known format; say with data.columns which plays which role"
-        )
+        raise UnusableRowError(Code.SCHEMA, f"its columns ({columns}) fit no known format")
     if spec.format in ("preference", "kto") and not allow_preference:
         raise UnusableRowError(Code.PREFERENCE_AS_SFT, "holds an answer that is judged, not an example to follow")
     return convert(_Fields(row, spec))
