@@ -498,7 +498,7 @@ def test_a_conversation_on_a_terminal(terminal: Terminal) -> None:
     terminal.wait_for("max_tokens")
     terminal.wait_for("you")
     terminal.type("/set warmth 1\n")
-    terminal.wait_for("no knob")
+    terminal.wait_for("no such knob")
     terminal.type("/set max_tokens 90000\n")
     terminal.wait_for("> ")
     terminal.type("long\n")

@@ -13,6 +13,7 @@ from tui_trainer.config.knob_presets import find_knob_preset, save_knob_preset
 from tui_trainer.errors import MachineError, RunFailedError
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.tui.app import WorkbenchApp
+from tui_trainer.tui.chat.reply import Reply, Token
 from tui_trainer.tui.screens.chat import ChatScreen
 from tui_trainer.tui.screens.pick_model import PickModel
 from tui_trainer.tui.widgets.knob_list import KnobList
@@ -269,6 +270,37 @@ async def test_knobs_say_where_they_come_from_and_what_they_take(make_app: MakeA
         knobs = app.screen.query_one(KnobList)
         knobs.move_cursor(1)
         await wait_until(pilot, lambda: "No effect: temperature 0" in text_of(app, "#about-knob"))
+
+
+async def test_arrows_step_a_number_and_stop_at_the_end_of_its_range(make_app: MakeApp) -> None:
+    app = make_app("chat")
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("escape", "p", "left", "left")
+        knobs = app.screen.query_one(KnobList)
+        assert knobs.value("temperature") == (0.8, "you")
+        await pilot.press("down", "right", "left")
+        assert knobs.value("top_p") == (0.95, "you")
+        knobs.go_to("max_tokens")
+        await pilot.press("right")
+        assert knobs.value("max_tokens") == (266, "you")
+        knobs.go_to("top_k")
+        await pilot.press("left")
+        assert knobs.value("top_k") == (-1, "default")
+
+
+async def test_an_answer_of_half_a_character_can_be_gone_on_with(make_app: MakeApp, world: FakeWorld) -> None:
+    app = make_app("chat")
+    async with app.run_test(size=WIDE) as pilot:
+        screen = app.screen
+        assert isinstance(screen, ChatScreen)
+        question = screen.conversation.ask("hi")
+        half = Reply(tokens=[Token(195, "", -1.0, 1, "<0xC3>")], finish_reason="length")
+        screen.conversation.answer(question, [half])
+        await screen.transcript.show()
+        await pilot.press("escape", "c")
+        await wait_until(pilot, lambda: "generate" in [method for method, _ in world.chat.calls])
+        request = next(asked for method, asked in world.chat.calls if method == "generate")
+        assert request["prefill_ids"] == [195]
 
 
 async def test_a_wrong_value_is_refused_with_the_range(make_app: MakeApp) -> None:

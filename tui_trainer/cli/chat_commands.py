@@ -105,7 +105,9 @@ def _set(talking: Talk, argument: str) -> None:
     name, _, text = argument.partition(" ")
     knob = next((knob for knob in knobs_of(SamplingParams) if knob.name == name.replace("-", "_")), None)
     if knob is None:
-        raise UsageError(f"there is no knob {name!r}; /knobs shows all")
+        problems = talking.models.call("knobs", {"params": {name: None}})["problems"]
+        why = problems[0]["message"] if problems else "is another name of a knob"
+        raise UsageError(f"{name}: {why}", remedy="/knobs shows all.")
     changed = {key: value for key, value in talking.manner.params.items() if key != knob.name}
     if text.strip():
         try:

@@ -372,3 +372,12 @@ def test_the_process_serves_streams_cancels_and_ends_with_its_input(process: Any
     process(Request(4, "generate", {"messages": MESSAGES, "params": {"max_tokens": 3}}))
     answered = next(frame for frame in frames if isinstance(frame, ends) and frame.id == 4)
     assert isinstance(answered, Result)
+
+
+def test_half_a_character_is_told_as_bytes(worker: Caller) -> None:
+    tokenizer = worker.server._slots.local("a").documents
+    half, whole = 0xC3, ord("a")
+    assert (tokenizer.text_of(half), tokenizer.bytes_of(half)) == ("<0xC3>", "<0xC3>")
+    assert (tokenizer.text_of(whole), tokenizer.bytes_of(whole)) == ("a", "")
+    items, _ = worker.stream(allowed_token_ids=[half], temperature=0.0, max_tokens=2)
+    assert [(item["text"], item["bytes"]) for item in items if "id" in item][:1] == [("", "<0xC3>")]

@@ -148,3 +148,8 @@ def test_a_temperature_that_is_lifted_is_told() -> None:
     assert resolve(temperature=0.001).notes == ("temperature 0.001 counts as 0.01",)
     assert resolve(temperature=0.0).notes == ()
     assert resolve(temperature=0.5).notes == ()
+
+
+def test_contrastive_search_is_said_to_be_gone_and_what_there_is_instead() -> None:
+    with pytest.raises(ConfigurationError, match=r"not in transformers any more.*repetition_penalty"):
+        resolve(penalty_alpha=0.6)

@@ -129,3 +129,12 @@ def test_the_difference_is_offered_only_with_two_models() -> None:
         seen.append(mode)
     assert DIFFERENCE not in seen
     assert next_mode(RANK, has_other=True) == DIFFERENCE
+
+
+def test_tokens_with_half_a_character_are_shown_as_bytes_where_tokens_are_coloured() -> None:
+    reply = Reply(is_streaming=True)
+    reply.take({"id": 5, "text": "", "bytes": "<0xC3>", "logprob": -0.1, "rank": 1})
+    reply.take({"id": 6, "text": "é", "logprob": -0.1, "rank": 1})
+    assert [text for text, _ in coloured(reply, LOGPROB)] == ["<0xC3>", "é"]
+    assert [text for text, _ in coloured(reply, MODES[0])] == ["", "é"]
+    assert reply.text == "é"

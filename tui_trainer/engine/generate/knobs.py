@@ -33,6 +33,7 @@ ALIASES = {
 
 _FROM_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
 """What is taken from a model's generation_config.json, as in vLLM."""
+_CONTRASTIVE = ("penalty_alpha", "contrastive")
 _BEAM_KNOBS = ("beam_width", "length_penalty", "early_stopping")
 _DRAW_KNOBS = ("top_p", "top_k", "min_p", "seed")
 _NEUTRAL_FOR_BEAMS = {"temperature": 0.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "best_of": None}
@@ -147,6 +148,11 @@ def strategy_of(params: SamplingParams) -> str:
 
 def _knob(name: str) -> Knob:
     knobs = sampling_knobs()
+    if name in _CONTRASTIVE:
+        raise ValueError(
+            "is for contrastive search, which is not in transformers any more; against repetition there are "
+            "repetition_penalty and frequency_penalty, and min_p keeps improbable tokens out"
+        )
     if name not in knobs:
         near = difflib.get_close_matches(name, [*knobs, *ALIASES], n=1)
         raise ValueError(f"there is no such knob{f'; did you mean {near[0]}?' if near else ''}")

@@ -88,7 +88,10 @@ def legend(mode: str) -> Sequence[Band]:
 
 
 def coloured(reply: Reply, mode: str) -> list[tuple[str, Band]]:
-    """The reply's text in pieces, a token each; text that is not in known tokens comes first, as not known."""
+    """The reply's text in pieces, a token each; text that is not in known tokens comes first, as not known.
+
+    Tokens that hold part of a character are shown as bytes, but in the plain mode.
+    """
     tokens = reply.all_tokens
     differences = reply.differences if len(reply.differences) == len(tokens) else [None] * len(tokens)
     first = len(reply.opening.tokens)
@@ -102,6 +105,8 @@ def coloured(reply: Reply, mode: str) -> list[tuple[str, Band]]:
         for place, (token, difference) in enumerate(zip(tokens, differences, strict=True))
     ]
     known = "".join(text for text, _ in pieces)
+    if mode != PLAIN:
+        pieces = [(token.visible, band) for token, (_, band) in zip(tokens, pieces, strict=True)]
     if known == reply.text or not reply.text.endswith(known):
         return pieces
     unknown = NOTHING if mode == PLAIN else UNKNOWN

@@ -22,12 +22,19 @@ class Token:
         text: what it added to the text; empty where a character or a stop text was not complete yet.
         logprob: natural logarithm of its probability before the knobs; None if it is not known.
         rank: 1 for the most probable token there; None if it is not known.
+        part: its bytes as <0xC3>, where these are no whole character.
     """
 
     id: int
     text: str
     logprob: float | None = None
     rank: int | None = None
+    part: str = ""
+
+    @property
+    def visible(self) -> str:
+        """Its text, or its bytes where it holds only part of a character."""
+        return self.text or self.part
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,7 @@ class Reply:
 
     @property
     def is_failed(self) -> bool:
-        """Whether there is nothing to go on with."""
+        """Whether nothing was said that another question could follow."""
         return not self.is_streaming and not self.text
 
     def take(self, item: Mapping[str, Any]) -> None:
@@ -137,6 +144,7 @@ class Reply:
                 text,
                 float(logprob) if isinstance(logprob, (int, float)) else None,
                 rank if isinstance(rank, int) else None,
+                str(item.get("bytes") or ""),
             )
         )
 

@@ -121,7 +121,7 @@ class ChatScreen(TalkScreen):
             return
         for turn in self.conversation.path:
             reply = turn.reply
-            if reply is None or reply.is_streaming or reply.is_failed or reply.differences:
+            if reply is None or reply.is_streaming or not reply.ids or reply.differences:
                 continue
             try:
                 await self.models.ensure_loaded()
@@ -135,7 +135,7 @@ class ChatScreen(TalkScreen):
         if question is None:
             return
         for one in turn.together:
-            if one.reply is not None and not one.reply.is_failed:
+            if one.reply is not None and one.reply.ids:
                 request = {**manner.prompt_to(question), "reply_ids": one.reply.ids, "top": 0}
                 take_scores(one.reply, await self.models.call("tokens", request))
                 self.transcript.refresh_turn(one)

@@ -234,7 +234,7 @@ class TalkScreen(KnobsScreen):
         if turn is None or self._is_busy():
             return
         question = self.conversation.question_of(turn)
-        if question is None or turn.reply is None or turn.reply.is_failed:
+        if question is None or turn.reply is None or not (turn.reply.text or turn.reply.ids):
             self.say("select a reply first")
             return
         self.start_answer(question, turn.reply.continued(), (turn.reply.slot,))

@@ -94,7 +94,7 @@ class ReplyTokens(ModalScreen[Opening | None]):
 
     def _show_tokens(self) -> None:
         tokens = self._reply.all_tokens
-        self.query_one(ReplyFlow).show(plain_sample([t.id for t in tokens], [t.text for t in tokens]))
+        self.query_one(ReplyFlow).show(plain_sample([t.id for t in tokens], [t.visible for t in tokens]))
         self._draw()
 
     def _draw(self) -> None:
@@ -138,7 +138,7 @@ class ReplyTokens(ModalScreen[Opening | None]):
             self._status("the reply has no token")
             return
         token = tokens[place]
-        words = [f"token {place + 1}/{len(tokens)}", f"id {token.id}", repr(safe_line(token.text))]
+        words = [f"token {place + 1}/{len(tokens)}", f"id {token.id}", repr(safe_line(token.visible))]
         if token.logprob is not None:
             words.append(f"log-probability {token.logprob:.2f}")
         if token.rank is not None:

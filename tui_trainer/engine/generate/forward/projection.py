@@ -20,6 +20,7 @@ from tui_trainer.engine.models.int8 import Int8Linear
 _SMALL = 1 << 17
 """Weights below this many numbers stay in the processor's cache; how they are read does not matter."""
 _FEW_TOKENS = 8
+_CACHE_LINE = 64
 
 
 class UnsupportedError(Exception):
@@ -145,7 +146,11 @@ def _check_plain(module: Any, name: str) -> None:
 
 
 def _side_by_side(bases: Sequence[nn.Linear]) -> Tensor:
-    if len(bases) == 1:
+    """One weight for all; also a single one that begins within a cache line is laid out anew.
+
+    Weights that lie in a mapped file begin anywhere: reading SmolLM2's takes 6 % longer there.
+    """
+    if len(bases) == 1 and bases[0].weight.data_ptr() % _CACHE_LINE == 0:
         return bases[0].weight.detach()
     return _joined([base.weight for base in bases])
 
