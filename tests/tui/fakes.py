@@ -238,6 +238,7 @@ class FakeDataWorker:
             "num_tokens": sum(lengths),
             "num_trained_tokens": 5 * NUM_ROWS,
             "blocks_launch": self.blocks_launch,
+            "needs_yes": [problem["code"] for problem in self.problems if problem["code"] == "answer_cut"],
             "problems": self.problems,
             "lengths": sorted(Counter(lengths).items()),
         }

@@ -126,6 +126,7 @@ async def test_launching_asks_where_something_speaks_against_it(make_app: MakeAp
         await pilot.press("L", "y")
         await wait_until(pilot, lambda: app.current_mode == "train")
         assert [resolved.config.name for resolved in world.launched] == ["medqa"]
+        assert world.agreed == [("answer_cut",)]
         assert app.session.run.layout is not None
 
 

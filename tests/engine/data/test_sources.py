@@ -228,6 +228,24 @@ def test_a_folder_keeps_its_splits(tmp_path: Path) -> None:
     assert splits["train"].rows(4, 6) == [ROWS[4], ROWS[0]]
 
 
+def test_a_json_object_keeps_its_splits(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(
+        json.dumps({"train": ROWS[:8], "val": ROWS[8:11], "test": [*ROWS[:1], 7], "notes": ["none"]}, indent=1)
+    )
+    splits = dataset(path)
+    assert {name: source.count() for name, source in splits.items()} == {"train": 8, "validation": 3, "test": 2}
+    assert splits["validation"].rows(0, 9) == ROWS[8:11]
+    assert isinstance(splits["test"].rows(1, 2)[0], BadRow)
+    assert splits["validation"].where(2) == f"{path}[validation]: row 2"
+    assert len({source.fingerprint for source in splits.values()}) == 3
+    chat = tmp_path / "chat.json"
+    chat.write_text(
+        json.dumps({"train": [{"role": "user", "content": "q"}], "test": [{"role": "user", "content": "q"}]})
+    )
+    assert list(dataset(chat)) == ["train"]
+
+
 def test_files_of_a_folder_by_pattern(tmp_path: Path) -> None:
     for name in ("a.jsonl", "b.jsonl", "c.csv"):
         (tmp_path / name).write_text(lines(ROWS[:2]) if name != "c.csv" else "input,output\nx,y\n")

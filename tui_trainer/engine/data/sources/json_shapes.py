@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from tui_trainer.engine.data.problems import Code
-from tui_trainer.engine.data.rows import BadRow, Row
+from tui_trainer.engine.data.rows import BadRow, Heartbeat, Row, features_of, no_heartbeat
+from tui_trainer.engine.data.sources.splits import SPLIT_NAMES
 from tui_trainer.errors import DataError
 
 _ROW_KEYS = ("data", "rows", "records", "examples", "instances", "items", "train", "conversations", "dataset")
+_FEATURE_ROWS = 100
 
 
 def rows_of_value(value: Any, name: str) -> list[Row | BadRow]:
@@ -38,6 +40,50 @@ def rows_of_value(value: Any, name: str) -> list[Row | BadRow]:
         if _is_columns(value):
             return [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)]
     return [value]
+
+
+def other_splits(value: Any) -> dict[str, list[Row | BadRow]]:
+    """The rows of the splits that a JSON object holds beside "train", by the usual names of splits."""
+    if not isinstance(value, dict) or _is_one_conversation(value):
+        return {}
+    lists = {key: inner for key, inner in value.items() if _is_rows(inner)}
+    if len(lists) < 2 or next((key for key in _ROW_KEYS if key in lists), "") != "train":
+        return {}
+    return {
+        SPLIT_NAMES[key.lower()]: [_checked(item) for item in inner]
+        for key, inner in lists.items()
+        if key != "train" and SPLIT_NAMES.get(key.lower(), "train") != "train"
+    }
+
+
+class ListRows:
+    """Rows that are in memory; implements `RowSource`.
+
+    Args:
+        rows: the rows.
+        name: what messages call them.
+        fingerprint: changes when they change.
+    """
+
+    def __init__(self, rows: Sequence[Row | BadRow], name: str, fingerprint: str) -> None:
+        self._rows = rows
+        self.name = name
+        self.fingerprint = fingerprint
+        self.num_rows = len(rows)
+        self.features = features_of(list(rows[:_FEATURE_ROWS]))
+
+    def count(self, heartbeat: Heartbeat = no_heartbeat) -> int:
+        """The number of rows."""
+        heartbeat(self.num_rows)
+        return self.num_rows
+
+    def where(self, row: int) -> str:
+        """File, split and number of a row."""
+        return f"{self.name}: row {row}"
+
+    def rows(self, start: int, stop: int) -> Sequence[Row | BadRow]:
+        """The rows from `start` up to `stop`."""
+        return self._rows[start:stop]
 
 
 def _is_rows(value: Any) -> bool:

@@ -18,7 +18,7 @@ from tui_trainer.engine.data.rows import BadRow, Heartbeat, Row, features_of, no
 from tui_trainer.engine.data.sources.content import Content, open_content
 from tui_trainer.engine.data.sources.file_fingerprint import file_fingerprint
 from tui_trainer.engine.data.sources.json_lines import MAX_ROW_BYTES, describe, parse_object, unique_keys
-from tui_trainer.engine.data.sources.json_shapes import rows_of_value
+from tui_trainer.engine.data.sources.json_shapes import ListRows, other_splits, rows_of_value
 from tui_trainer.engine.data.sources.recognise import DataFile
 from tui_trainer.errors import DataError
 
@@ -30,7 +30,11 @@ _NEAR_END = 16
 
 
 class JsonValues:
-    """The rows of a JSON file that is not JSON lines; implements `RowSource`."""
+    """The rows of a JSON file that is not JSON lines; implements `RowSource`.
+
+    Attributes:
+        other_splits: what an object {"train": […], "test": […]} holds beside the rows to train on.
+    """
 
     def __init__(self, file: DataFile) -> None:
         self.name = str(file.path)
@@ -43,6 +47,7 @@ class JsonValues:
         self._broken: BadRow | None = None
         self._whole: list[Row | BadRow] | None = None
         self._num_rows: int | None = None
+        self.other_splits: dict[str, ListRows] = {}
         self._begin()
         self.features = features_of(self.rows(0, _FEATURE_ROWS))
 
@@ -111,6 +116,10 @@ class JsonValues:
             raise DataError(str(error), where=self.name) from None
         self._whole = rows_of_value(value, self.name)
         self._num_rows = len(self._whole)
+        self.other_splits = {
+            split: ListRows(rows, f"{self.name}[{split}]", f"{self.fingerprint}[{split}]")
+            for split, rows in other_splits(value).items()
+        }
 
     def _parse_up_to(self, row: int) -> None:
         if self._num_rows is not None or len(self._starts) >= row:

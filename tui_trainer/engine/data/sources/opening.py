@@ -82,7 +82,9 @@ def _demo_path(reference: str) -> Path:
 
 def _open_path(path: Path, fields: SourceFields) -> dict[str, RowSource]:
     if not path.is_dir():
-        return {"train": open_file(recognise(path))}
+        source = open_file(recognise(path))
+        beside: dict[str, RowSource] = getattr(source, "other_splits", {})
+        return {"train": source, **beside}
     patterns = [fields.data_files] if isinstance(fields.data_files, str) else fields.data_files or []
     saved = None if patterns else saved_splits(path)
     files = saved if saved is not None else split_files(path, data_files(path, patterns))
