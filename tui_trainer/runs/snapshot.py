@@ -1,6 +1,7 @@
 """What a screen knows of a run: built up event by event, read by the Train screen, `runs watch` and `runs show`.
 
-`RunReader.advance` takes what is new in the files, in slices short enough for an event loop.
+`RunReader.advance` takes what is new in the files. Where the files may be slow, as on a network, a thread reads them
+(`fetch`) and the event loop takes in what it found, in slices short enough for it (`apply`).
 """
 
 from __future__ import annotations
@@ -156,7 +157,10 @@ class RunReader:
         self.layout = layout
         self._tailer = Tailer(layout.events)
         self._lines: deque[bytes] = deque()
-        self.view = RunView(read_status(layout))
+        self._is_behind = True
+        self._has_restarted = False
+        self._status = read_status(layout)
+        self.view = RunView(self._status)
 
     def advance(self, budget_seconds: float = 0.02) -> bool:
         """Take in what is new, for at most about `budget_seconds`.
@@ -165,28 +169,39 @@ class RunReader:
             Whether anything changed.
         """
         deadline = time.monotonic() + budget_seconds
+        has_changed = False
+        while True:
+            self.fetch()
+            has_changed |= self.apply(deadline - time.monotonic())
+            if not self._is_behind or time.monotonic() >= deadline:
+                return has_changed
+
+    def fetch(self) -> None:
+        """Read the files, of the events one portion at most; may block, and must not run beside `apply`."""
+        if not self._lines:
+            num_restarts = self._tailer.num_restarts
+            self._lines.extend(self._tailer.read())
+            self._has_restarted |= self._tailer.num_restarts != num_restarts
+            self._is_behind = bool(self._lines) and self._tailer.has_more()
+        self._status = read_status(self.layout)
+
+    def apply(self, budget_seconds: float) -> bool:
+        """Take in what `fetch` found, for at most about `budget_seconds`; returns whether anything changed."""
+        deadline = time.monotonic() + budget_seconds
         before = self.view.num_events, self.view.num_torn, self.view.status
-        while time.monotonic() < deadline:
-            if not self._lines and not self._read():
-                break
+        if self._has_restarted:  # a file that was replaced is a new story
+            self._has_restarted, self.view = False, RunView(self._status)
+        while self._lines and time.monotonic() < deadline:
             line = self._lines.popleft()
             event = decode(line)
             if event is not None:
                 self.view.apply(event)
             elif line.strip():
                 self.view.num_torn += 1
-        self.view.status = read_status(self.layout)
+        self.view.status = self._status
         return before != (self.view.num_events, self.view.num_torn, self.view.status)
-
-    def _read(self) -> bool:
-        """Get new lines; a file that was replaced is a new story."""
-        num_restarts = self._tailer.num_restarts
-        self._lines.extend(self._tailer.read())
-        if self._tailer.num_restarts != num_restarts:
-            self.view = RunView(self.view.status)
-        return bool(self._lines)
 
     @property
     def has_more(self) -> bool:
-        """Whether `advance` stopped for lack of time."""
-        return bool(self._lines) or self._tailer.has_more()
+        """Whether there was more than the last call took in."""
+        return bool(self._lines) or self._is_behind

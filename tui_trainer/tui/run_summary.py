@@ -5,11 +5,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tui_trainer.runs.events import EvalMetrics, StepMetrics, decode
 from tui_trainer.runs.layout import RunLayout
-from tui_trainer.runs.store import RunRecord
+from tui_trainer.runs.store import RunRecord, list_runs
 
 _TAIL_BYTES = 1 << 18
 
@@ -32,6 +33,18 @@ class RunSummary:
     def id(self) -> str:
         """The run's id."""
         return self.record.id
+
+
+def summarise_all(root: Path, known: Mapping[str, RunSummary]) -> list[RunSummary]:
+    """The lines of all runs of a store, newest first; what is known of a run that is over is not read again."""
+    return [
+        old
+        if (old := known.get(record.id)) is not None
+        and old.record.status == record.status
+        and record.status.state.is_over
+        else summarise(record)
+        for record in list_runs(root)
+    ]
 
 
 def summarise(record: RunRecord) -> RunSummary:

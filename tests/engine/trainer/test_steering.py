@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import threading
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from tests.slow_disk import SlowDisk
 from tui_trainer.config.course import Course
 from tui_trainer.config.schedule import learning_rate_at
 from tui_trainer.engine.trainer import mailbox
@@ -463,3 +465,22 @@ def test_other_schedules_take_a_new_rate_too(tiny: Any, schedule: str) -> None:
     before, after = rates(run)[1], rates(run)[2]
     assert after == pytest.approx(before / 10, rel=0.6)
     assert run.written(ControlApplied)[0].error is None
+
+
+def test_on_a_slow_disk_every_command_is_carried_out_once_and_in_order(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny.run("max_steps=8", "lr_scheduler_type=constant")
+    SlowDisk(run.layout.root, 0.02, monkeypatch)
+    sent: list[str] = []
+
+    def write() -> None:
+        sent.extend(send(run.layout, "set", {"learning_rate": number * 1e-4}).id for number in range(1, 6))
+
+    writer = threading.Thread(target=write)
+    run.trainer.add_callback(At(step_1=writer.start, step_7=writer.join))
+    run.train()
+    applied = [event for event in run.written(ControlApplied) if event.command == "set"]
+    assert [event.id for event in applied] == sent
+    assert [event.error for event in applied] == [None] * 5
+    assert rates(run)[-1] == pytest.approx(5e-4)

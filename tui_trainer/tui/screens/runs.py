@@ -17,10 +17,10 @@ from textual.widgets import Static
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.snapshot import RunReader
-from tui_trainer.runs.store import hidden_runs, list_checkpoints, list_runs, rename_run, run_size
+from tui_trainer.runs.store import hidden_runs, list_checkpoints, rename_run, run_size
 from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
-from tui_trainer.tui.run_summary import RunSummary, read_config, summarise
+from tui_trainer.tui.run_summary import RunSummary, read_config, summarise_all
 from tui_trainer.tui.screens.base import WorkbenchScreen
 from tui_trainer.tui.widgets.ask import AskText, Confirm
 from tui_trainer.tui.widgets.chart import Chart, Curve, Plot
@@ -83,7 +83,6 @@ class RunsScreen(WorkbenchScreen):
     def on_mount(self) -> None:
         """Read the store now and every two seconds."""
         self._summaries: dict[str, RunSummary] = {}
-        self._reader: RunReader | None = None
         super().on_mount()
         self.set_interval(_POLL_SECONDS, self._refresh)
         self.query_one("#runs").focus()
@@ -102,22 +101,17 @@ class RunsScreen(WorkbenchScreen):
 
     @work(group="store", exclusive=True, exit_on_error=False)
     async def _read_store(self) -> None:
-        """Read the runs one by one, so that a store of thousands does not hold up a key."""
-        summaries = []
-        for record in list_runs(self.session.root):
-            known = self._summaries.get(record.id)
-            is_settled = known is not None and known.record.status == record.status and record.status.state.is_over
-            summaries.append(known if known is not None and is_settled else summarise(record))
-            await asyncio.sleep(0)
+        """Read the runs in a thread, so that neither thousands of them nor a slow disk hold up a key."""
+        summaries = await asyncio.to_thread(summarise_all, self.session.root, dict(self._summaries))
+        hidden = [] if summaries else await asyncio.to_thread(hidden_runs, self.session.root)
         self._summaries = {summary.id: summary for summary in summaries}
-        self._show_table(summaries)
+        self._show_table(summaries, hidden)
 
-    def _show_table(self, summaries: list[RunSummary]) -> None:
+    def _show_table(self, summaries: list[RunSummary], hidden: list[str]) -> None:
         in_view = self.session.run.layout
         table = self.query_one(RunTable)
         is_first = table.run is None
         table.show([_line(summary, in_view is not None and summary.id == in_view.id) for summary in summaries])
-        hidden = [] if summaries else hidden_runs(self.session.root)
         welcome = [_WELCOME.format(store=safe_line(str(self.session.root))), *map(safe_line, hidden)]
         self.query_one("#welcome", Static).update(Content("\n".join(welcome)))
         self.set_class(bool(summaries), "-open")
@@ -135,13 +129,11 @@ class RunsScreen(WorkbenchScreen):
         summary = self._current()
         if summary is None:
             return
-        self.query_one(Pairs).show(details(summary))
-        reader = self._reader = RunReader(summary.record.layout)
-        while reader is self._reader:
-            reader.advance(_SLICE_SECONDS)
-            if not reader.has_more:
-                break
-            await asyncio.sleep(_SLICE_SECONDS)
+        self.query_one(Pairs).show(await asyncio.to_thread(details, summary))
+        reader = await asyncio.to_thread(RunReader, summary.record.layout)
+        while reader.has_more:  # another run under the cursor cancels this
+            await asyncio.to_thread(reader.fetch)
+            reader.apply(_SLICE_SECONDS)
         self.query_one("#curve", Chart).show(_curve(reader))
 
     def _current(self) -> RunSummary | None:

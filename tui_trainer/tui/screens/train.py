@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import ClassVar
 
+from textual import work
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
@@ -106,6 +108,7 @@ class TrainScreen(WorkbenchScreen):
         self._zoomed = -1
         self._cursor: float | None = None
         self._pane = "events"
+        self._sending = asyncio.Lock()
         super().on_mount()
         self.session.run.opened.subscribe(self, self._opened)
         self.set_interval(0.5, self._poll_log)
@@ -283,12 +286,14 @@ class TrainScreen(WorkbenchScreen):
         view = self.session.run.view
         self._send("continue" if view is not None and view.status.state.value == "paused" else "pause", {})
 
-    def _send(self, name: str, arguments: dict[str, object]) -> None:
+    @work(group="send")
+    async def _send(self, name: str, arguments: dict[str, object]) -> None:
         layout = self._live_run()
         if layout is None:
             return
         try:
-            send(layout, name, arguments, by="screen")
+            async with self._sending:  # in the order of the keys
+                await asyncio.to_thread(send, layout, name, arguments, by="screen")
         except OSError as error:
             self.say(f"the command could not be sent: {error.strerror}", problem=True)
         else:

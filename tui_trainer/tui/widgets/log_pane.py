@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import deque
 from pathlib import Path
@@ -22,6 +23,7 @@ class LogPane(CursorList):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._path: Path | None = None
+        self._is_reading = False
         self._offset = 0
         self._lines: deque[str] = deque(maxlen=_MOST_LINES)
         self._rest = b""
@@ -36,8 +38,23 @@ class LogPane(CursorList):
             self.set_num_lines(1, cursor=0)
 
     def poll(self) -> None:
-        """Take in what was appended."""
-        text = self._read()
+        """Take in what was appended, as soon as the disk gives it."""
+        if self._path is not None and not self._is_reading:
+            self._is_reading = True
+            self.run_worker(self._follow(self._path, self._offset))
+
+    async def _follow(self, path: Path, offset: int) -> None:
+        try:
+            text, end = await asyncio.to_thread(_read, path, offset)
+        finally:
+            self._is_reading = False
+        if path == self._path and offset == self._offset:
+            self._offset = end
+            self._take(text)
+        else:
+            self.poll()  # another file was opened meanwhile
+
+    def _take(self, text: bytes) -> None:
         if not text:
             return
         is_following = self.cursor >= self.num_lines - 1
@@ -46,23 +63,6 @@ class LogPane(CursorList):
             self._lines.append(clean_line(line))
         self.set_num_lines(len(self._lines), cursor=len(self._lines) - 1 if is_following else None)
 
-    def _read(self) -> bytes:
-        if self._path is None:
-            return b""
-        try:
-            with self._path.open("rb") as file:
-                size = file.seek(0, 2)
-                if size < self._offset:
-                    self._offset = 0
-                if self._offset == 0 and size > _FIRST_BYTES:
-                    self._offset = size - _FIRST_BYTES
-                file.seek(self._offset)
-                chunk = file.read(_FIRST_BYTES)
-        except OSError:
-            return b""
-        self._offset += len(chunk)
-        return chunk
-
     def line_parts(self, line: int) -> Parts:
         """The line, errors and warnings in their colours; of an empty log that it is empty."""
         if not self._lines:
@@ -70,6 +70,22 @@ class LogPane(CursorList):
         text = self._lines[line]
         style = "list--bad" if _ERROR.search(text) else "list--warn" if _WARNING.search(text) else ""
         return ((f" {text}", style),)
+
+
+def _read(path: Path, offset: int) -> tuple[bytes, int]:
+    """What a file holds from an offset on, and where the next look begins; of a long new file only the end."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            if size < offset:
+                offset = 0
+            if offset == 0 and size > _FIRST_BYTES:
+                offset = size - _FIRST_BYTES
+            file.seek(offset)
+            chunk = file.read(_FIRST_BYTES)
+    except OSError:
+        return b"", offset
+    return chunk, offset + len(chunk)
 
 
 def clean_line(line: bytes) -> str:

@@ -1,0 +1,68 @@
+"""A run store on a slow network disk: the screens wait for it in threads, never in the event loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from textual.widgets import Static
+
+from tests.slow_disk import SlowDisk
+from tui_trainer.runs.control import pending
+from tui_trainer.runs.events import StepMetrics
+from tui_trainer.runs.journal import JournalWriter
+from tui_trainer.runs.layout import RunLayout
+from tui_trainer.tui.app import WorkbenchApp
+from tui_trainer.tui.widgets.chart import Chart
+from tui_trainer.tui.widgets.log_pane import LogPane
+from tui_trainer.tui.widgets.run_table import RunTable
+
+from .fakes import FakeWorld
+from .waiting import wait_until
+
+MakeApp = Callable[..., WorkbenchApp]
+_SECONDS = 0.05
+
+
+def _numbers(app: WorkbenchApp) -> str:
+    return str(app.screen.query_one("#numbers", Static).render())
+
+
+async def test_the_train_screen_shows_and_steers_without_waiting_itself(
+    make_app: MakeApp, run: RunLayout, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.train_log.write_text("the last line\n")
+    app = make_app("train", run)
+    states = set()
+    with JournalWriter(run.events) as journal, monkeypatch.context() as patch:
+        disk = SlowDisk(world.root, _SECONDS, patch)
+        async with app.run_test(size=(120, 36)) as pilot:
+            app.session.run.updated.subscribe(app.screen, lambda view: states.add(view.status.state.value))
+            await wait_until(pilot, lambda: "1\u202f204" in _numbers(app))
+            journal.write(StepMetrics(step=1205, loss=0.5, learning_rate=1e-4))
+            await wait_until(pilot, lambda: "1\u202f205" in _numbers(app))
+            await wait_until(pilot, lambda: app.screen.query_one("#side-log", LogPane).num_lines > 0)
+            await pilot.press("s", "v", "a")
+            await wait_until(pilot, lambda: sum(note.message.endswith("step") for note in app._notifications) == 3)
+        assert len(disk.threads) > 20
+        assert threading.main_thread() not in disk.threads
+    assert [command.name for command in pending(run)] == ["save", "eval", "sample"]
+    assert states == {"running"}
+
+
+async def test_the_runs_screen_lists_and_draws_without_waiting_itself(
+    make_app: MakeApp, run: RunLayout, finished_run: RunLayout, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app("runs")
+    with monkeypatch.context() as patch:
+        disk = SlowDisk(world.root, _SECONDS, patch)
+        async with app.run_test(size=(120, 36)) as pilot:
+            table = app.screen.query_one(RunTable)
+            await wait_until(pilot, lambda: table.num_lines == 2)
+            await wait_until(pilot, lambda: bool(app.screen.query_one("#curve", Chart).plot.curves))
+            lines = ["".join(text for text, _ in table.line_parts(at)) for at in range(2)]
+        assert len(disk.threads) > 20
+        assert threading.main_thread() not in disk.threads
+    assert "running" in lines[0]
+    assert "lost" not in "".join(lines)
