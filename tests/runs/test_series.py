@@ -114,3 +114,34 @@ def test_nothing_is_lost_after_going_back_into_a_joined_bucket() -> None:
         assert series.last[0] < number
         series.append(number, 100.0)
     assert series.last == (15.0, 100.0)
+
+
+def test_the_same_values_over_another_axis() -> None:
+    losses, tokens = Series(), Series()
+    for step in range(10, 110, 10):
+        losses.append(step, 100.0 / step)
+        tokens.append(step, 64.0 * step)
+    over = losses.along(tokens, 0.5)
+    assert (over.first_x, over.last_x) == (320.0, 3200.0)
+    assert [column.mean for _, _, column in over] == [column.mean for _, _, column in losses]
+    assert over.value_at(320.0) == losses.value_at(10) == 10.0
+    assert (losses.first_x, losses.last_x) == (10, 100)
+
+
+def test_a_rising_series_is_read_between_its_samples_in_joined_buckets_too() -> None:
+    rising = Series(8)
+    for step in range(5, 1005, 5):
+        rising.append(step, 3.0 * step)
+    assert [rising.at(x) for x in (0, 2.5, 5, 7.5, 500, 997.5, 1000, 2000)] == pytest.approx(
+        [0, 7.5, 15, 22.5, 1500, 2992.5, 3000, 3000]
+    )
+    assert Series().at(7) == 0.0
+
+
+def test_the_central_range_leaves_the_outermost_out() -> None:
+    series = Series()
+    for x in range(200):
+        series.append(x, 1000.0 if x == 50 else math.nan if x == 60 else float(x % 10))
+    assert series.central_range(0.01) == (0.0, 9.0)
+    assert series.central_range(0.0) == (0.0, 1000.0)
+    assert Series().central_range(0.01) == (math.inf, -math.inf)

@@ -177,3 +177,23 @@ def test_why_it_pauses(layout: RunLayout) -> None:
             assert pause.message == "the disk is full"
             journal.write(last)
             assert read_all(reader).view.pause is None
+
+
+def test_tokens_and_time_are_axes_and_go_back_with_a_resume(layout: RunLayout) -> None:
+    with JournalWriter(layout.events) as journal:
+        journal.write(RunStarted(**STARTED))
+        for step in (10, 20, 30):
+            journal.write(StepMetrics(step=step, loss=1.0, step_seconds=2.0, num_input_tokens=step * 64, t=1e9 - step))
+        journal.write(RunResumed(**STARTED, step=20))
+        journal.write(StepMetrics(step=30, loss=1.0, step_seconds=4.0, num_input_tokens=1920))
+    view = read_all(RunReader(layout)).view
+    assert [view.axes["seconds"].at(step) for step in (10, 20, 25, 30)] == pytest.approx([20, 40, 60, 80])
+    assert view.axes["tokens"].at(15) == pytest.approx(960)
+    assert set(view.series) == {"loss"}
+
+
+def test_the_time_of_a_run_that_began_at_the_checkpoint_of_another(layout: RunLayout) -> None:
+    with JournalWriter(layout.events) as journal:
+        journal.write(RunResumed(**STARTED, step=500))
+        journal.write(StepMetrics(step=510, loss=1.0, step_seconds=2.0))
+    assert read_all(RunReader(layout)).view.axes["seconds"].at(510) == pytest.approx(20)

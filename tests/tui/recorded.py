@@ -91,6 +91,7 @@ def _metrics(step: int, steps: int, max_steps: int) -> StepMetrics:
         epoch=3 * step / max_steps,
         tokens_per_second=4211 + wave * 500,
         step_seconds=0.9,
+        num_input_tokens=8192 * step,
         memory_bytes=2_400_000_000,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from textual.app import App, ComposeResult
@@ -146,3 +147,22 @@ async def test_only_changed_rows_are_drawn_again(monkeypatch: pytest.MonkeyPatch
         series.append(200, 1.0)
         chart.show(chart.plot)
         assert sum(drawn) <= 12
+
+
+async def test_outliers_are_cut_off_and_counted() -> None:
+    values = [1.0 + at % 7 / 10 for at in range(300)]
+    values[100] = 900.0
+    plot = Plot("loss", [Curve(_series(*values))], cuts_outliers=True)
+    cut, whole = await _drawn(plot), await _drawn(replace(plot, cuts_outliers=False))
+    assert "loss (1 cut off)" in cut
+    assert "1.6" in cut
+    assert "cut off" not in whole
+    assert "1000" in whole
+
+
+async def test_a_line_with_a_label_ends_with_it() -> None:
+    own, other = _series(*([1.0] * 50)), _series(*([2.0] * 30))
+    text = await _drawn(Plot("loss", [Curve(other, "other", 0.5, label="A"), Curve(own)]))
+    rows = [row for row in text.splitlines() if "A" in row]
+    assert len(rows) == 1
+    assert set(rows[0].partition("A")[2].strip(" │┤┐┘")) <= {" "}

@@ -14,7 +14,8 @@ from tui_trainer.runs.layout import RunLayout
 from tui_trainer.tui.app import WorkbenchApp
 from tui_trainer.tui.live_fields import parse_rate
 from tui_trainer.tui.screens.live_settings import LiveSettings
-from tui_trainer.tui.widgets.chart import Chart
+from tui_trainer.tui.widgets.ask import Pick
+from tui_trainer.tui.widgets.chart import Chart, Plot
 from tui_trainer.tui.widgets.event_list import EventList
 from tui_trainer.tui.widgets.log_pane import LogPane, clean_line
 
@@ -134,6 +135,48 @@ async def test_the_cursor_reads_values(make_app: MakeApp, run: RunLayout) -> Non
         assert " at 1\u202f1" in chart.plot.note
         await pilot.press("right", "right", "right", "right")
         assert chart.plot.cursor is None
+
+
+def _plot(app: WorkbenchApp, name: str) -> Plot:
+    return app.screen.query_one(f"#plot-{name}", Chart).plot
+
+
+async def test_the_curves_over_tokens_and_time(make_app: MakeApp, run: RunLayout) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: "1\u202f204" in _numbers(app))
+        await pilot.press("left", "left", "t")
+        loss = _plot(app, "loss")
+        assert loss.title == "loss over tokens"
+        assert loss.curves[0].series.last_x == pytest.approx(1204 * 8192)
+        assert loss.x_max is None
+        assert loss.cursor == pytest.approx(app.session.run.view.axes["tokens"].at(1204 - 2 * 1203 / 100))  # type: ignore[union-attr]
+        assert max(mark.x for mark in loss.marks) > 5000
+        await pilot.press("t")
+        assert _plot(app, "grad_norm").title == "gradient norm over minutes"
+        assert _plot(app, "loss").curves[0].series.last_x == pytest.approx(1204 * 0.9 / 60)
+        await pilot.press("t")
+        assert _plot(app, "loss").title == "loss"
+        assert _plot(app, "loss").x_max == 5000
+
+
+async def test_other_runs_are_laid_over_and_taken_away(
+    make_app: MakeApp, run: RunLayout, finished_run: RunLayout
+) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: "1\u202f204" in _numbers(app))
+        await pilot.press("o")
+        await wait_until(pilot, lambda: isinstance(app.screen, Pick))
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: not isinstance(app.screen, Pick) and len(_plot(app, "loss").curves) == 3)
+        other, own, _ = _plot(app, "loss").curves
+        assert (other.label, other.style, other.series.num_samples, own.label) == ("A", "other", 498, "")
+        assert _plot(app, "loss").title == "loss · A dates"
+        await pilot.press("o")
+        await wait_until(pilot, lambda: isinstance(app.screen, Pick))
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: not isinstance(app.screen, Pick) and len(_plot(app, "loss").curves) == 2)
 
 
 async def test_zoom_shows_each_plot_alone_and_then_all(make_app: MakeApp, run: RunLayout) -> None:

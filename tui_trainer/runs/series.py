@@ -11,6 +11,7 @@ import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 
 NUM_BUCKETS = 4096
@@ -151,6 +152,41 @@ class Series:
             else (Column(math.nan, math.nan, math.nan, bad[at]) if bad[at] else None)
             for at in range(count)
         ]
+
+    def at(self, x: float) -> float:
+        """The value of a rising series at `x`, on a straight line between two samples; from (0, 0) to the first one."""
+        index = bisect_right(self._first_x, x) - 1
+        if not self._low or (index + 1 == len(self._low) and x > self._last_x[index]):
+            return self._high[-1] if self._low else 0.0
+        if index < 0:
+            left, right = (0.0, 0.0), (self._first_x[0], self._low[0])
+        elif x <= self._last_x[index]:
+            left, right = (self._first_x[index], self._low[index]), (self._last_x[index], self._high[index])
+        else:
+            left, right = (self._last_x[index], self._high[index]), (self._first_x[index + 1], self._low[index + 1])
+        share = (x - left[0]) / (right[0] - left[0]) if right[0] > left[0] else 1.0
+        return left[1] + share * (right[1] - left[1])
+
+    def along(self, axis: Series, scale: float = 1.0) -> Series:
+        """The same samples over another x: what a rising series says at each, as the tokens seen until a step.
+
+        Args:
+            axis: the new x by the old one.
+            scale: what its values are multiplied by.
+        """
+        other = copy(self)
+        other._first_x = array("d", (scale * axis.at(x) for x in self._first_x))
+        other._last_x = array("d", (scale * axis.at(x) for x in self._last_x))
+        return other
+
+    def central_range(self, share: float) -> tuple[float, float]:
+        """The range that holds all but the outermost `share` of the buckets at either end."""
+        lows = sorted(low for low in self._low if math.isfinite(low))
+        highs = sorted(high for high in self._high if math.isfinite(high))
+        if not lows:
+            return math.inf, -math.inf
+        cut = int(share * len(lows))
+        return lows[cut], highs[-1 - cut]
 
     def value_at(self, x: float) -> float | None:
         """Mean of the bucket nearest to `x`; None if there is none."""

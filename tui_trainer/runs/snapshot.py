@@ -54,6 +54,7 @@ class RunView:
 
     Attributes:
         series: metric name to its values over steps; evaluation metrics under their own names.
+        axes: what rises with the steps, over them: "tokens" read and "seconds" trained.
         notable: the events worth a line of their own, oldest first.
         samples: the answers to the fixed prompts.
         superseded: numbers of the notable events that belong to steps which were done again after a resume.
@@ -64,6 +65,7 @@ class RunView:
 
     status: RunStatus
     series: dict[str, Series] = field(default_factory=dict)
+    axes: dict[str, Series] = field(default_factory=dict)
     started: RunStarted | None = None
     last: StepMetrics | None = None
     last_eval: EvalMetrics | None = None
@@ -77,6 +79,7 @@ class RunView:
     pause: RunPaused | None = None
     num_events: int = 0
     num_torn: int = 0
+    _timed_until: int = 0
 
     def apply(self, event: Event) -> None:
         """Take in one event."""
@@ -108,8 +111,9 @@ class RunView:
 
     def _go_back(self, step: int) -> None:
         """Of the steps that are done again those of the later attempt count."""
-        for series in self.series.values():
+        for series in (*self.series.values(), *self.axes.values()):
             series.forget_after(step)
+        self._timed_until = step
         self.checkpoints = [event for event in self.checkpoints if event.step <= step]
         self.samples = [event for event in self.samples if event.step <= step]
         if self.last_eval is not None and self.last_eval.step > step:
@@ -130,10 +134,17 @@ class RunView:
             if value is not None:
                 self._append(name, event.step, float(value))
 
+        if event.num_input_tokens is not None:
+            _append(self.axes, "tokens", event.step, float(event.num_input_tokens))
+        if event.step_seconds and event.step > self._timed_until:
+            # by the steps' own lengths: what they took, whatever clocks and pauses say
+            before = self.axes["seconds"].at(self._timed_until) if "seconds" in self.axes else 0.0
+            took = (event.step - self._timed_until) * event.step_seconds
+            _append(self.axes, "seconds", event.step, before + took)
+        self._timed_until = max(self._timed_until, event.step)
+
     def _append(self, name: str, step: int, value: float) -> None:
-        series = self.series.setdefault(name, Series())
-        if series.last is None or step > series.last[0]:
-            series.append(step, value)
+        _append(self.series, name, step, value)
 
     @property
     def max_steps(self) -> int | None:
@@ -148,6 +159,12 @@ class RunView:
         if self.last is None or not self.last.step_seconds or self.max_steps is None:
             return None
         return max(self.max_steps - self.last.step, 0) * self.last.step_seconds
+
+
+def _append(where: dict[str, Series], name: str, step: int, value: float) -> None:
+    series = where.setdefault(name, Series())
+    if series.last is None or step > series.last[0]:
+        series.append(step, value)
 
 
 class RunReader:

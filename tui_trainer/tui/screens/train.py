@@ -15,46 +15,33 @@ from textual.widgets import ContentSwitcher, Static
 
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.runs.control import send
-from tui_trainer.runs.events import Alert, ControlApplied
 from tui_trainer.runs.layout import RunLayout
-from tui_trainer.runs.series import Series
 from tui_trainer.runs.snapshot import RunView
 from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
-from tui_trainer.tui.screens.base import WorkbenchScreen
+from tui_trainer.tui.screens.curves import CurvesScreen
 from tui_trainer.tui.widgets.answers import Answers
-from tui_trainer.tui.widgets.chart import Chart, Curve, Mark, Plot
 from tui_trainer.tui.widgets.event_list import EventList
 from tui_trainer.tui.widgets.log_pane import LogPane
 from tui_trainer.tui.widgets.sample_view import TabStrip
 
-PLOTS: tuple[tuple[str, str], ...] = (
-    ("loss", "loss"),
-    ("learning_rate", "learning rate"),
-    ("grad_norm", "gradient norm"),
-    ("tokens_per_second", "tokens/s"),
-)
 _PANES = ("events", "log", "samples")
-_AUTO = -1.0
-"""Smoothing by the length of the run: the mean reaches back over about a twentieth of it."""
-_SMOOTHING = (_AUTO, 0.0, 0.6, 0.9, 0.98)
-_CURSOR_STEPS = 100
-
 _WELCOME = """No run is in view.
 
   2   set the arguments and launch one with L
   5   open one of the runs there are"""
 
 
-class TrainScreen(WorkbenchScreen):
+class TrainScreen(CurvesScreen):
     """Curves, numbers, events, log and samples of the run in view, and the keys that steer it."""
 
     CSS_PATH = "train.tcss"
     mode = "train"
     help_text = (
         "Train: the run in view, live. Each plot shows the raw values dim and their running mean bright, evaluations "
-        "as points, and above it marks for checkpoints (◆), alerts (⚑) and changes by hand (▾). l or h shows what can "
-        "be changed while it runs (learning rate, end, intervals) and what that would do. The run goes on when this "
+        "as points, and above it marks for checkpoints (◆), alerts (⚑) and changes by hand (▾). t draws over steps, "
+        "tokens or time trained, u cuts outliers off, o lays up to three other runs over. l or h shows what can be "
+        "changed while it runs (learning rate, end, intervals) and what that would do. The run goes on when this "
         "screen, the terminal or the connection is closed; opening tui-trainer again shows it where it is. Commands "
         "are carried out at the next step and answered under events."
     )
@@ -71,13 +58,6 @@ class TrainScreen(WorkbenchScreen):
         ),
         Binding("space", "pause", "Pause", id="train-pause", tooltip="Pause or continue"),
         Binding("w", "pane(1)", "Panes", id="train-pane", tooltip="Events, log, samples"),
-        Binding("z", "zoom", "Zoom", id="train-zoom", tooltip="One plot over the whole width, then the next"),
-        Binding(
-            "y", "log_scale", "Log y", show=False, id="train-log", tooltip="Logarithmic y axis for loss and gradient"
-        ),
-        Binding("m", "smoothing", "Smooth", show=False, id="train-smooth", tooltip="Another smoothing"),
-        Binding("left,comma", "cursor(-1)", "Cursor", show=False, id="train-cursor-back", tooltip="Read values: back"),
-        Binding("right,full_stop", "cursor(1)", "Cursor", show=False, id="train-cursor-on", tooltip="Read values: on"),
         Binding("c", "chat", "Chat", id="train-chat", tooltip="Talk to the newest checkpoint"),
         Binding(
             "r", "resume", "Resume", show=False, id="train-resume", tooltip="Go on from a checkpoint: the plan first"
@@ -89,8 +69,7 @@ class TrainScreen(WorkbenchScreen):
         """Plots, numbers, and a pane of events, log or samples."""
         yield Static(_WELCOME, id="welcome", markup=False)
         with Container(id="plots"):
-            for name, title in PLOTS:
-                yield Chart(Plot(title), id=f"plot-{name}")
+            yield from self.compose_plots()
         yield Static("", id="numbers", markup=False)
         yield TabStrip(_PANES)
         with ContentSwitcher(initial="pane-events", id="panes"):
@@ -103,10 +82,6 @@ class TrainScreen(WorkbenchScreen):
 
     def on_mount(self) -> None:
         """Follow the run in view."""
-        self._smoothing = _AUTO
-        self._is_log = False
-        self._zoomed = -1
-        self._cursor: float | None = None
         self._pane = "events"
         self._sending = asyncio.Lock()
         super().on_mount()
@@ -143,56 +118,11 @@ class TrainScreen(WorkbenchScreen):
         if not self.is_current:
             return
         self.add_class("-open")
-        self._show_plots(view)
+        self.show_plots(view)
         line = self.query_one("#numbers", Static)
         line.update(numbers(view, line.content_size.width))
         self.query_one(EventList).show(list(view.notable), view.superseded)
         self.query_one(Answers).show(view.samples)
-
-    def _show_plots(self, view: RunView) -> None:
-        marks = [Mark(event.step, "◆") for event in view.checkpoints]
-        marks += [Mark(event.step, "⚑") for event in view.notable if isinstance(event, Alert)]
-        marks += [
-            Mark(event.step, "▾")
-            for event in view.notable
-            if isinstance(event, ControlApplied) and not event.error and event.command == "set"
-        ]
-        for name, title in PLOTS:
-            self.query_one(f"#plot-{name}", Chart).show(self._plot(view, name, title, marks))
-
-    def _plot(self, view: RunView, name: str, title: str, marks: list[Mark]) -> Plot:
-        series = view.series.get(name)
-        curves = []
-        if series is not None:
-            smoothing = 0.0 if name == "learning_rate" else self._smoothing_of(series)
-            curves.append(Curve(series, smoothing=smoothing))
-        if name == "loss" and (evaluations := view.series.get("eval_loss")) is not None:
-            curves.append(Curve(evaluations, "points", is_points=True))
-        is_log = self._is_log and name in ("loss", "grad_norm")
-        return Plot(
-            f"{title} (log)" if is_log else title,
-            curves,
-            marks if name in ("loss", "learning_rate") else (),
-            note=self._note(view, name),
-            log_y=is_log,
-            x_max=view.max_steps,
-            cursor=self._cursor,
-            from_zero=name in ("learning_rate", "tokens_per_second"),
-            placeholder=_placeholder(view),
-        )
-
-    def _smoothing_of(self, series: Series) -> float:
-        if self._smoothing != _AUTO:
-            return self._smoothing
-        return min(max(1 - 20 / max(series.num_samples, 1), 0.0), 0.98)
-
-    def _note(self, view: RunView, name: str) -> str:
-        series = view.series.get(name)
-        if series is None or series.last is None:
-            return ""
-        if self._cursor is not None:
-            return f"{fmt.metric(series.value_at(self._cursor))} at {fmt.count(self._cursor)}"
-        return fmt.metric(series.last[1])
 
     # Keys: looking
 
@@ -210,41 +140,6 @@ class TrainScreen(WorkbenchScreen):
     def on_tab_strip_clicked(self, message: TabStrip.Clicked) -> None:
         """Change to the pane whose name was clicked."""
         self.action_pane(_PANES.index(message.view) - _PANES.index(self._pane))
-
-    def action_zoom(self) -> None:
-        """Each plot alone in turn, then all again."""
-        self._zoomed = self._zoomed + 1 if self._zoomed + 1 < len(PLOTS) else -1
-        self.set_class(self._zoomed >= 0, "-zoomed")
-        for at, (name, _) in enumerate(PLOTS):
-            self.query_one(f"#plot-{name}").set_class(at == self._zoomed, "-shown")
-
-    def action_log_scale(self) -> None:
-        """Switch the y axis."""
-        self._is_log = not self._is_log
-        self._redraw()
-
-    def action_smoothing(self) -> None:
-        """Take the next smoothing."""
-        self._smoothing = _SMOOTHING[(_SMOOTHING.index(self._smoothing) + 1) % len(_SMOOTHING)]
-        words = {_AUTO: "smoothing by the length of the run", 0.0: "no smoothing"}
-        self.say(words.get(self._smoothing, f"smoothing {self._smoothing:g}"))
-        self._redraw()
-
-    def action_cursor(self, direction: int) -> None:
-        """Move the reading cursor; past the right end it vanishes."""
-        view = self.session.run.view
-        limits = self.query_one("#plot-loss", Chart).x_range()
-        if view is None or limits is None:
-            return
-        series = view.series["loss"] if "loss" in view.series else next(iter(view.series.values()))
-        step = max((limits[1] - limits[0]) / _CURSOR_STEPS, 1.0)
-        at = (series.last_x if self._cursor is None else self._cursor) + direction * step
-        self._cursor = None if at > series.last_x else max(at, limits[0])
-        self._redraw()
-
-    def _redraw(self) -> None:
-        if self.session.run.view is not None:
-            self._show_run(self.session.run.view)
 
     def action_reason(self) -> None:
         """Why the run ended and what to do."""
@@ -335,16 +230,6 @@ def _why_not_live(view: RunView | None) -> str:
         return "no run is in view: L on Args starts one, 5 shows all of them"
     state = view.status.state
     return f"the run is {state.value}: r resumes it" if state.is_over else f"the run is {state.value}, not yet running"
-
-
-def _placeholder(view: RunView) -> str:
-    if view.status.message and not view.status.state.is_over:
-        return safe_line(view.status.message)  # why it waits: for its turn, or to be started again
-    if view.progress is not None:
-        progress = view.progress
-        share = f" {progress.done / progress.total:.0%}" if progress.done is not None and progress.total else ""
-        return safe_line(f"{progress.task}{share} …")
-    return "waiting for the first step …" if view.status.state.is_live else "no values"
 
 
 def numbers(view: RunView, width: int) -> Content:

@@ -23,6 +23,7 @@ from tui_trainer.tui.widgets.axes import Axes, Frame, nice_ceiling, nice_range
 from tui_trainer.tui.widgets.raster import Span, ascii_rows, braille, bridge, pixel_masks
 
 _MIN_WIDTH, _MIN_HEIGHT = 16, 5
+_OUTLIERS = 0.01
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class Curve:
         style: component class of its colour, as "line" or "points".
         smoothing: weight of the past in the running mean, 0 draws the values themselves.
         is_points: draw single points (evaluations) instead of a line.
+        label: one character at the end of the line, to tell it from others without its colour; no band is drawn.
     """
 
     series: Series
     style: str = "line"
     smoothing: float = 0.0
     is_points: bool = False
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Plot:
         x_max: right end of the x axis; without it a round number beyond the data.
         cursor: x at which a vertical line stands.
         from_zero: whether the y axis has to begin at 0.
+        cuts_outliers: leave the outermost hundredth of the values at either end beyond the y axis, and say how many.
     """
 
     title: str
@@ -71,6 +75,7 @@ class Plot:
     x_max: float | None = None
     cursor: float | None = None
     from_zero: bool = False
+    cuts_outliers: bool = False
     placeholder: str = "no values yet"
 
 
@@ -95,6 +100,7 @@ class Chart(Widget):
         "chart--band",
         "chart--line",
         "chart--points",
+        "chart--other",
         "chart--mark",
         "chart--cursor",
     }
@@ -108,6 +114,7 @@ class Chart(Widget):
         & .chart--band { color: $primary 45%; }
         & .chart--line { color: $primary-lighten-2; text-style: bold; }
         & .chart--points { color: $warning; text-style: bold; }
+        & .chart--other { color: $success; }
         & .chart--mark { color: $accent; }
         & .chart--cursor { color: $warning; }
     }
@@ -151,10 +158,10 @@ class Chart(Widget):
         return self.get_component_rich_style(f"chart--{name}", partial=True)
 
     def _draw(self, width: int, height: int) -> list[Strip]:
-        title = self._title_row(width)
+        limits = self._limits()
+        title = self._title_row(width, limits)
         if width < _MIN_WIDTH or height < _MIN_HEIGHT:
             return [title, *(Strip.blank(width, self.rich_style) for _ in range(height - 1))]
-        limits = self._limits()
         if limits is None:
             return [title, *self._placeholder_rows(width, height - 1)]
         x_range, y_range = limits
@@ -163,8 +170,9 @@ class Chart(Widget):
         body = [self._body_row(frame, row, layers, x_range) for row in range(height - 1)]
         return [title, *body]
 
-    def _title_row(self, width: int) -> Strip:
-        title = f" {self.plot.title}"[:width]
+    def _title_row(self, width: int, limits: tuple[tuple[float, float], tuple[float, float]] | None) -> Strip:
+        num_cut = self._num_cut(limits[1]) if limits and self.plot.cuts_outliers else 0
+        title = f" {self.plot.title}{f' ({num_cut} cut off)' if num_cut else ''}"[:width]
         note = f"{self.plot.note} "
         gap = width - len(title) - len(note)
         base = self.rich_style
@@ -187,8 +195,9 @@ class Chart(Widget):
 
     def _limits(self) -> tuple[tuple[float, float], tuple[float, float]] | None:
         filled = [curve.series for curve in self.plot.curves if len(curve.series)]
-        lows = [position for series in filled if (position := self._scale(self._lowest(series))) is not None]
-        highs = [position for series in filled if (position := self._scale(series.high)) is not None]
+        ranges = [self._range(series) for series in filled]
+        lows = [position for low, _ in ranges if (position := self._scale(low)) is not None]
+        highs = [position for _, high in ranges if (position := self._scale(high)) is not None]
         if not lows or not highs:
             return None
         first = min(series.first_x for series in filled)
@@ -200,11 +209,21 @@ class Chart(Widget):
         low, high = min(lows), max(highs)
         return (left, max(right, left + 1)), nice_range(0.0 if self.plot.from_zero else low, high)
 
-    def _lowest(self, series: Series) -> float:
-        """The lowest value that has a place on the axis."""
-        if not self.plot.log_y or series.low > 0:
-            return series.low
-        return min((column.low for _, _, column in series if column.low > 0), default=math.nan)
+    def _range(self, series: Series) -> tuple[float, float]:
+        """The lowest and highest value that have a place on the axis."""
+        low, high = series.central_range(_OUTLIERS) if self.plot.cuts_outliers else (series.low, series.high)
+        if self.plot.log_y and low <= 0:
+            low = min((column.low for _, _, column in series if column.low > 0), default=math.nan)
+        return low, high
+
+    def _num_cut(self, y_range: tuple[float, float]) -> int:
+        """How many buckets of the curves have values beyond the axis."""
+        return sum(
+            any(position is not None and not y_range[0] <= position <= y_range[1] for position in positions)
+            for curve in self.plot.curves
+            for _, _, column in curve.series
+            if (positions := (self._scale(column.low), self._scale(column.high)))
+        )
 
     def _layers(
         self, curve: Curve, frame: Frame, x_range: tuple[float, float], y_range: tuple[float, float]
@@ -222,10 +241,13 @@ class Chart(Widget):
         band = rows_of(pixel_masks(bridge(raw), pixels, *y_range), frame.height)
         if not curve.smoothing:
             return [_Layer(band, curve.style)]
-        smooth = rows_of(
-            pixel_masks(bridge(self._smooth(curve, x_range, 2 * frame.width)), pixels, *y_range), frame.height
-        )
-        return [_Layer(band, "band"), _Layer(smooth, curve.style)]
+        spans = self._smooth(curve, x_range, 2 * frame.width)
+        smooth = _Layer(rows_of(pixel_masks(bridge(spans), pixels, *y_range), frame.height), curve.style)
+        if not curve.label:
+            return [_Layer(band, "band"), smooth]
+        end = self._points(_last_only(spans), frame, y_range, curve.style)
+        smooth.cells = dict.fromkeys(end.cells, curve.label)
+        return [smooth]
 
     def _smooth(self, curve: Curve, x_range: tuple[float, float], count: int) -> list[Span]:
         """The running mean of the values in each pixel column; its start is corrected for the missing past."""
@@ -269,6 +291,7 @@ class Chart(Widget):
             for column, glyph in enumerate(layer.rows[inside]):
                 if glyph != " ":
                     cells[column] = (glyph, layer.style)
+        for layer in layers:  # single signs are never hidden by a line
             for (cell_row, column), glyph in layer.cells.items():
                 if cell_row == inside:
                     cells[column] = (glyph, layer.style)
@@ -315,3 +338,9 @@ class Chart(Widget):
         """The limits of the x axis as drawn, None without values."""
         limits = self._limits()
         return limits[0] if limits else None
+
+
+def _last_only(spans: Sequence[Span]) -> list[Span]:
+    """Nothing but the last value."""
+    last = max((position for position, span in enumerate(spans) if span is not None), default=-1)
+    return [span if position == last else None for position, span in enumerate(spans)]
