@@ -84,16 +84,24 @@ def test_args(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]) -> No
     assert snap_compare(make_app("args"), terminal_size=size, run_before=before)
 
 
+async def _run_is_shown(pilot: Pilot[Any]) -> None:
+    """The run's files are read by threads: wait for all that the screen shows of them."""
+    view = pilot.app.session.run  # type: ignore[attr-defined]
+    await wait_until(pilot, lambda: view.view is not None and view.view.last.step == 1204)
+    await wait_until(pilot, lambda: "1\u202f204" in str(_screen(pilot).query_one("#numbers", Static).render()))
+    await wait_until(pilot, lambda: _screen(pilot).query_one("#side-log").num_lines > 1)
+
+
 def test_train(snap_compare: Any, make_app: MakeApp, run: RunLayout, size: tuple[int, int]) -> None:
     async def before(pilot: Pilot[Any]) -> None:
-        await wait_until(pilot, lambda: _screen(pilot).query_one("#events").num_lines > 0)
+        await _run_is_shown(pilot)
 
     assert snap_compare(make_app("train", run), terminal_size=size, run_before=before)
 
 
 def test_change_while_it_runs(snap_compare: Any, make_app: MakeApp, run: RunLayout, size: tuple[int, int]) -> None:
     async def before(pilot: Pilot[Any]) -> None:
-        await wait_until(pilot, lambda: _screen(pilot).query_one("#events").num_lines > 0)
+        await _run_is_shown(pilot)
         await pilot.press("h", "enter", *"8000", "enter")
         await pilot.pause()
 
@@ -157,6 +165,7 @@ def test_resume(snap_compare: Any, make_app: MakeApp, finished_run: RunLayout, s
 
     async def before(pilot: Pilot[Any]) -> None:
         await wait_until(pilot, lambda: _screen(pilot).query_one(RunTable).num_lines == 1)
+        await wait_until(pilot, lambda: bool(_screen(pilot).query_one("#curve").plot.curves))
         await pilot.press("r")
         await wait_until(pilot, lambda: bool(pilot.app.screen.query("#resume-curve")))
         await pilot.press("e", *"learning_rate=1e-5", "enter")

@@ -69,7 +69,6 @@ class CurvesScreen(WorkbenchScreen):
     """Four plots of the run in view, beside them up to three other runs."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("z", "zoom", "Zoom", id="train-zoom", tooltip="One plot over the whole width, then the next"),
         Binding(
             "y", "log_scale", "Log y", show=False, id="train-log", tooltip="Logarithmic y axis for loss and gradient"
         ),

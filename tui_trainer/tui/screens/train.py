@@ -58,6 +58,7 @@ class TrainScreen(CurvesScreen):
         ),
         Binding("space", "pause", "Pause", id="train-pause", tooltip="Pause or continue"),
         Binding("w", "pane(1)", "Panes", id="train-pane", tooltip="Events, log, samples"),
+        Binding("z", "zoom", "Zoom", id="train-zoom", tooltip="One plot over the whole width, then the next"),
         Binding("c", "chat", "Chat", id="train-chat", tooltip="Talk to the newest checkpoint"),
         Binding(
             "r", "resume", "Resume", show=False, id="train-resume", tooltip="Go on from a checkpoint: the plan first"

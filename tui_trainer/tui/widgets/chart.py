@@ -88,6 +88,7 @@ class _Layer:
     rows: list[str]
     style: str
     cells: dict[tuple[int, int], str] = field(default_factory=dict)
+    is_label: bool = False
 
 
 class Chart(Widget):
@@ -167,6 +168,7 @@ class Chart(Widget):
         x_range, y_range = limits
         frame = self._axes.frame((width, height - 1), x_range, y_range, log_y=self.plot.log_y, y_labels=height // 3)
         layers = [layer for curve in self.plot.curves for layer in self._layers(curve, frame, x_range, y_range)]
+        layers.sort(key=lambda layer: layer.is_label)  # no line hides the name of another
         body = [self._body_row(frame, row, layers, x_range) for row in range(height - 1)]
         return [title, *body]
 
@@ -246,8 +248,8 @@ class Chart(Widget):
         if not curve.label:
             return [_Layer(band, "band"), smooth]
         end = self._points(_last_only(spans), frame, y_range, curve.style)
-        smooth.cells = dict.fromkeys(end.cells, curve.label)
-        return [smooth]
+        label = _Layer(end.rows, curve.style, dict.fromkeys(end.cells, curve.label), is_label=True)
+        return [smooth, label]
 
     def _smooth(self, curve: Curve, x_range: tuple[float, float], count: int) -> list[Span]:
         """The running mean of the values in each pixel column; its start is corrected for the missing past."""
@@ -291,7 +293,6 @@ class Chart(Widget):
             for column, glyph in enumerate(layer.rows[inside]):
                 if glyph != " ":
                     cells[column] = (glyph, layer.style)
-        for layer in layers:  # single signs are never hidden by a line
             for (cell_row, column), glyph in layer.cells.items():
                 if cell_row == inside:
                     cells[column] = (glyph, layer.style)
