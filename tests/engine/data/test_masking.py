@@ -286,6 +286,10 @@ def test_weights_choose_turns(lab: Lab) -> None:
     messages[1]["weight"] = 0
     (example,) = lab.examples([{"messages": messages}])
     assert lab.trained(example) == ["b<|im_end|>"]
+    (everything,) = lab.examples([{"messages": messages}], train_on="all")
+    assert everything.trained == [(1, everything.num_tokens)]
+    (problem,) = everything.problems
+    assert problem.message == "message 1 weighs 0, but with data.train_on = all every token weighs 1"
 
 
 def test_padding_that_is_the_end_token_does_not_untrain_the_end_of_turn(lab: Lab) -> None:

@@ -34,6 +34,7 @@ def test_counts_rows_and_order(write_rows: Write) -> None:
         "duplicate": [1],
     }
     assert [problem["severity"] for problem in verdict["problems"]] == ["error"] * 2 + ["warning"] * 3
+    assert verdict["needs_yes"] == ["answer_cut"]
     assert verdict["num_rows"] == 6
     assert verdict["num_usable"] == 5
     assert verdict["num_train_rows"] == 5

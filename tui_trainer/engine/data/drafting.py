@@ -250,6 +250,11 @@ class Drafter:
             raise UnusableRowError(Code.EMPTY_ANSWER, "every answer of the assistant is empty")
         if not answers:
             raise UnusableRowError(Code.NO_TRAINED_TOKENS, "the assistant says nothing in it")
+        weighted = next((number for number, message in enumerate(chat.messages) if message.get("weight", 1) != 1), None)
+        if self._train_on == "all" and weighted is not None:
+            weight = chat.messages[weighted]["weight"]
+            said = f"message {weighted} weighs {weight:g}, but with data.train_on = all every token weighs 1"
+            example.problems.append(RowProblem(Code.MOSTLY_TRAINED, said))
         if chat.tools and self._finder and not self._finder.template.knows_tools:
             example.problems.append(RowProblem(Code.TEMPLATE_NO_TOOLS, "the template does not know tools"))
 
