@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -205,3 +206,33 @@ def test_error_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     for text in ALL:
         output.print_error(RunFailedError(text, where=text, remedy=text), as_json=False)
     assert Terminal([capsys.readouterr().err]).raw() == set()
+
+
+def test_watching_a_run_on_a_terminal(
+    world: FakeWorld, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = hostile_run(world.root, 0)
+    monkeypatch.setenv("TUI_TRAINER_RUNS", str(world.root))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert run_command(("runs", "watch", layout.id)) == 1
+    printed = capsys.readouterr()
+    assert len(printed.out + printed.err) > 1000
+    assert Terminal([printed.out, printed.err]).raw() == set()
+
+
+@pytest.mark.parametrize("command", ["preview", "check"])
+def test_data_on_a_terminal(
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = [text.encode("utf-8", "replace").decode() for text in ALL]
+    rows = [{"prompt": text, "completion": text, f"other {text}"[:60]: text} for text in good]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + f"{good[0]}\n")
+    model = '[model]\ntokenizer_name_or_path = "builtin:bytes"\nfrom_scratch = {model_type = "llama"}\n'
+    (tmp_path / "x.toml").write_text(f'{model}[data]\npath = "rows.jsonl"\n[training]\nuse_cpu = true\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    words = ("rows.jsonl", "--rows", f"0:{len(rows)}") if command == "preview" else ("x.toml",)
+    assert run_command((command, *words)) in (0, 2)
+    printed = capsys.readouterr()
+    assert len(printed.out + printed.err) > 300
+    assert Terminal([printed.out, printed.err]).raw() == set()
