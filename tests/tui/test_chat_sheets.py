@@ -9,22 +9,24 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from tui_trainer.errors import UsageError
+from tui_trainer.runs.layout import RunLayout
 from tui_trainer.tui.app import WorkbenchApp
 from tui_trainer.tui.chat.measures import measure
 from tui_trainer.tui.screens.branches import Branches
 from tui_trainer.tui.screens.measure import MeasureSheet, PromptSet, ScoreSheet
 from tui_trainer.tui.screens.reply_tokens import ReplyTokens
 from tui_trainer.tui.screens.seen import Seen, parity_text
-from tui_trainer.tui.widgets.ask import Confirm
+from tui_trainer.tui.widgets.ask import AskText, Confirm, Pick
 from tui_trainer.tui.widgets.measure_table import MeasureTable
 from tui_trainer.tui.widgets.reply_tokens import AlternativeList, ReplyFlow
 from tui_trainer.tui.widgets.token_flow import TokenFlow
 
 from .fake_chat import id_of
 from .fakes import FakeWorld
+from .recorded import record_checkpoints
 from .test_chat_screen import WIDE, MakeApp, _with_second_model, ask, is_answered, said
 from .waiting import wait_until
 
@@ -184,6 +186,29 @@ async def test_a_set_of_prompts_becomes_a_table_over_checkpoints(
         below = str(app.screen.query_one("#measure-replies Static", Static).render())
         assert "reply 0 at 200" in below
         assert "✔ exact" in below
+
+
+async def test_a_set_of_prompts_at_some_checkpoints(
+    make_app: MakeApp, world: FakeWorld, run: RunLayout, talked: Any
+) -> None:
+    record_checkpoints(run, 100, 200, 300, max_steps=300)
+    app = make_app("chat")
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("escape", "o", *f"{run.id}@300", "enter")
+        await ask(pilot, app, "hi")
+        await pilot.press("m", *"set.jsonl", "enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, Pick))
+        await pilot.press("down", "enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, AskText))
+        line = app.screen.query_one(Input)
+        line.value = "7"
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: "checkpoint '7'" in status(app, ".ask--error"))
+        line.value = "every 2"
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, PromptSet))
+        await wait_until(pilot, lambda: bool(world.chat.asked("prompt_set")))
+        assert world.chat.asked("prompt_set")[0]["models"] == [f"{run.id}@100", f"{run.id}@300"]
 
 
 async def test_measuring_is_stopped_and_what_came_stays(make_app: MakeApp, world: FakeWorld, talked: Any) -> None:

@@ -39,7 +39,7 @@ _Prompts = Annotated[
 ]
 _Checkpoints = Annotated[
     str | None,
-    typer.Option(metavar="C", help="Ask them at checkpoints of the run: all, best, latest, or steps as 100,200."),
+    typer.Option(metavar="C", help="Ask them at checkpoints of the run: all, every 2, 100-500, 100,200, best, latest."),
 ]
 _Score = Annotated[
     bool, typer.Option("--score", help="Perplexity of the prompts' replies, and KL against the second model.")

@@ -11,6 +11,7 @@ from tui_trainer.cli.chat_local import LocalModels, interruptible
 from tui_trainer.cli.output import paper, print_json, talk
 from tui_trainer.engine.chat.prompt_file import Item
 from tui_trainer.errors import CancelledError, ExitCode, UsageError
+from tui_trainer.runs.choosing import chosen_checkpoints
 from tui_trainer.runs.store import find_run, list_checkpoints, split_checkpoint
 from tui_trainer.text import safe_line
 from tui_trainer.tui.chat.measures import Measured, measure
@@ -26,7 +27,7 @@ def checkpoints_of(model: str, which: str) -> list[str]:
 
     Args:
         model: a run; RUN@STEP counts as its run.
-        which: "all", "best", "latest", or steps with commas between.
+        which: as `chosen_checkpoints` takes it.
 
     Raises:
         UsageError: there is no such run, or it has no such checkpoint.
@@ -39,13 +40,14 @@ def checkpoints_of(model: str, which: str) -> list[str]:
             raise UsageError("the run has no checkpoint yet", where=layout.id, remedy="Wait for the first one.")
         return [f"{run}@{step}" for step in known]
     wanted = [part.strip() for part in which.split(",") if part.strip()]
-    for part in wanted:
-        if part not in ("best", "latest") and not (part.isdecimal() and int(part) in known):
-            have = ", ".join(map(str, known)) or "none"
-            raise UsageError(f"the run has no checkpoint {part!r}; it has {have}", where=layout.id)
     if not wanted:
-        raise UsageError("--checkpoints names none", remedy="Give all, best, latest, or steps as 100,200.")
-    return [f"{run}@{part}" for part in wanted]
+        raise UsageError(
+            "--checkpoints names none", remedy="Give all, every 2, 100-500, steps as 100,200, best, latest."
+        )
+    try:
+        return [f"{run}@{part}" for part in chosen_checkpoints(which, known)]
+    except ValueError as error:
+        raise UsageError(f"the run has {error}", where=layout.id) from None
 
 
 def over_checkpoints(

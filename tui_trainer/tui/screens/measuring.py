@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tui_trainer.errors import WorkbenchError
-from tui_trainer.runs.store import split_checkpoint
+from tui_trainer.runs.choosing import chosen_checkpoints
+from tui_trainer.runs.store import find_run, list_checkpoints, split_checkpoint
 from tui_trainer.tui.chat.asking import Manner
 from tui_trainer.tui.feeds.chat import ChatFeed
 from tui_trainer.tui.screens.base import WorkbenchScreen
@@ -17,7 +18,8 @@ _ABOUT = (
     "A text file with a prompt a line, or JSON lines with prompt or messages, and if wanted exact (the expected "
     "answer), regex, name and reply. Empty: the questions that were asked here."
 )
-_CHECKPOINTS, _MODELS, _SCORE = "checkpoints", "models", "score"
+_WHICH = "Parts with commas between: all, every 2, 100-500, a step, best, latest. There are "
+_CHECKPOINTS, _SOME, _MODELS, _SCORE = "checkpoints", "some", "models", "score"
 
 
 class Measuring:
@@ -67,11 +69,15 @@ class Measuring:
         options = [(_MODELS, f"{a}{f' and {b}' if b else ''}", "lengths, stops, repetition, matches")]
         if run != a:
             options.insert(0, (_CHECKPOINTS, f"every checkpoint of {run}", "a table over steps"))
+            options.insert(1, (_SOME, f"some checkpoints of {run} …", "every second, from one to another, by hand"))
         against = f"perplexity of {a} and {b}, KL of B against A" if b else f"perplexity of {a}"
         options.append((_SCORE, against, ""))
 
-        def chosen(what: str | None) -> None:
+        def chosen(what: str | None, which: Sequence[str] = ()) -> None:
             if what is None:
+                return
+            if what == _SOME and not which:
+                self._ask_which(run, lambda found: chosen(_SOME, found))
                 return
             shared: dict[str, Any] = {"params": dict(manner.params)}
             if manner.system:
@@ -80,15 +86,34 @@ class Measuring:
             if what == _SCORE:
                 sheet = ScoreSheet(f"{_many(prompts)} · {against}", prompts, shared, self._models)
             else:
-                references = [run] if what == _CHECKPOINTS else list(filter(None, (a, b)))
+                references = [f"{run}@{step}" for step in which] or list(filter(None, (a, b)))
+                if what == _CHECKPOINTS:
+                    references = [run]
                 shared["models"] = references
-                if b and what == _CHECKPOINTS:
+                if b and what in (_CHECKPOINTS, _SOME):
                     shared["baseline"] = b
-                title = f"{_many(prompts)} at {' and '.join(references)}"
+                title = (
+                    f"{_many(prompts)} at {f'{len(which)} checkpoints of {run}' if which else ' and '.join(references)}"
+                )
                 sheet = PromptSet(title, prompts, shared, self._models)
             self._screen.app.push_screen(sheet)
 
         self._screen.app.push_screen(Pick(f"{_many(prompts)}: run them on", options), chosen)
+
+    def _ask_which(self, run: str, take: Callable[[Sequence[str]], None]) -> None:
+        try:
+            steps = [checkpoint.step for checkpoint in list_checkpoints(find_run(run, self._screen.session.root))]
+        except WorkbenchError as error:
+            self._screen.say(str(error), problem=True)
+            return
+
+        def typed(text: str | None) -> None:
+            if text is not None:
+                take(chosen_checkpoints(text, steps))
+
+        about = _WHICH + (", ".join(map(str, steps)) or "none yet") + "."
+        ask = AskText("Which checkpoints", "every 2", about, lambda text: chosen_checkpoints(text, steps))
+        self._screen.app.push_screen(ask, typed)
 
 
 def _many(prompts: Sequence[object]) -> str:
