@@ -320,6 +320,12 @@ WARNINGS: list[Case] = [
         "training.warmup_steps",
         "no effect with constant",
     ),
+    (
+        "workers of a stream",
+        {"data": {"streaming": True}, "training": {"max_steps": 5, "dataloader_num_workers": 2}},
+        "training.dataloader_num_workers",
+        "no effect with data.streaming",
+    ),
     ("high rate", {"training": {"learning_rate": 0.01}}, "training.learning_rate", "destroy"),
     ("high rate for LoRA", {"lora": LORA, "training": {"learning_rate": 0.02}}, "training.learning_rate", "LoRA"),
     ("low rate for LoRA", {"lora": LORA, "training": {"learning_rate": 1e-6}}, "training.learning_rate", "hardly move"),

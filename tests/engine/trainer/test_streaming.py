@@ -16,7 +16,7 @@ from tui_trainer.config.toml import parse_document
 from tui_trainer.engine.data.prepare import PreparedData, prepare_data
 from tui_trainer.engine.models.tokenizer import load_tokenizer
 from tui_trainer.engine.trainer.journal import EventLog
-from tui_trainer.engine.trainer.run import tell_doubts
+from tui_trainer.engine.trainer.run import tell_doubts, tell_left_out
 from tui_trainer.runs.control import send
 from tui_trainer.runs.events import Alert, RunResumed, RunStarted, StepMetrics
 from tui_trainer.runs.layout import RunLayout
@@ -80,3 +80,17 @@ def test_what_is_lost_is_told_when_a_run_begins(tmp_path: Path, path: Path) -> N
     assert "1 row: part of the answer is lost to data.max_length" in alert.message
     assert f"{path}:21" in alert.message
     assert "data.max_length" in alert.remedy
+
+
+def test_rows_that_a_stream_left_out_are_told_at_its_end(tmp_path: Path, path: Path) -> None:
+    path.write_text(path.read_text() + "{broken\n")
+    data = stream(path, *SETTINGS)
+    layout = RunLayout(tmp_path)
+    events = EventLog(layout, is_writer=True)
+    tell_left_out(data, events)
+    assert isinstance(data.train[0], dict)
+    data.train[20]
+    tell_left_out(data, events)
+    (alert,) = (event for event in events_of(layout) if isinstance(event, Alert))
+    # a window of 256 rows meets the broken one of 21 rows 12 times
+    assert alert.message.startswith("data: 12 rows of the stream were of no use and left out, counted each time")

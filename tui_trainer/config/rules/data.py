@@ -49,6 +49,13 @@ def streaming(config: RunConfig, _: Facts) -> Iterator[Problem]:
             "name a split or a file",
             "data.streaming",
         )
+    if config.training.dataloader_num_workers > 0:
+        yield warning(
+            "training.dataloader_num_workers",
+            "has no effect with data.streaming: the process that trains reads its rows itself",
+            "leave it out",
+            "data.streaming",
+        )
 
 
 def order(config: RunConfig, _: Facts) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.data.prepare import PreparedData, prepare_data
+from tui_trainer.engine.data.streaming.stream import StreamedExamples
 from tui_trainer.engine.data.templates.library import find_template
 from tui_trainer.engine.data.verdict import needing_yes
 from tui_trainer.engine.models.load import load_model_for_training
@@ -90,6 +91,7 @@ def train_run(
     set_seed(arguments.seed)  # the measurements above must not shift the random numbers of the training
     termination.is_training = True
     trainer.train(resume_from_checkpoint=str(resumption.checkpoint) if resumption else None)
+    tell_left_out(data, events)
     conclude(trainer, events, loss=trainer.mean_loss, seconds=time.monotonic() - began)
     group.leave()
     trainer.accelerator.end_training()
@@ -117,6 +119,14 @@ def tell_doubts(verdict: Mapping[str, Any], events: EventLog) -> None:
     for problem in verdict["problems"]:
         if problem["severity"] == "error":
             events.write(Alert(kind="data", message=f"data: {problem['message']}", remedy=problem["remedy"]))
+
+
+def tell_left_out(data: PreparedData, events: EventLog) -> None:
+    """Tell how many rows of a stream were of no use, which no verdict over the whole set could say before."""
+    if isinstance(data.train, StreamedExamples) and (count := data.train.num_left_out):
+        found = "1 row of the stream was" if count == 1 else f"{count:,} rows of the stream were"
+        said = f"data: {found} of no use and left out, counted each time the data came round"
+        events.write(Alert(kind="data", step=events.last_step, message=said, remedy="`tui-trainer check` shows why."))
 
 
 def _use_template(tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> None:
