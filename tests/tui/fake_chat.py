@@ -23,6 +23,7 @@ class FakeChatWorker:
     """Answers every question with its last words, a piece at a time; B says one word more."""
 
     def __init__(self) -> None:
+        self.pid: int | None = 1
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.has_template = True
         self.load_error: WorkbenchError | None = None

@@ -62,6 +62,7 @@ class FakeDataWorker:
     """Answers as the data worker does, from `tokens_of`."""
 
     def __init__(self) -> None:
+        self.pid: int | None = 1
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.problems: list[dict[str, Any]] = [
             {

@@ -210,6 +210,16 @@ async def test_a_worker_that_died_is_started_and_loaded_again(make_app: MakeApp,
         ]
 
 
+async def test_a_worker_that_died_between_two_questions_is_loaded_again(make_app: MakeApp, world: FakeWorld) -> None:
+    app = make_app("chat")
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("escape")
+        await ask(pilot, app, "hi")
+        world.chat.pid = None
+        await ask(pilot, app, "ho")
+        assert len(world.chat.asked("load")) == 2
+
+
 async def test_an_error_is_a_sentence_and_the_session_lives(make_app: MakeApp, world: FakeWorld) -> None:
     world.chat.generate_error = RunFailedError("out of memory on cpu: needs 9.1 GiB, and 2.0 GiB are free")
     app = make_app("chat")

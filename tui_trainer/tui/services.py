@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 class WorkerClient(Protocol):
     """A worker process that answers calls."""
 
+    @property
+    def pid(self) -> int | None:
+        """The process, None while there is none; another one knows nothing of what the last one was told."""
+
     async def call(self, method: str, params: dict[str, Any], on_item: Callable[[Any], None] | None = None) -> Any:
         """The result of a method; cancelling the awaiting task cancels the call.
 

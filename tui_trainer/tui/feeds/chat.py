@@ -65,6 +65,7 @@ class ChatFeed:
         self._worker = worker
         self._tell = tell
         self._loading = asyncio.Lock()
+        self._loaded_in: int | None = None
         self._slots = {name: Slot() for name in SLOTS}
         self.device, self.dtype = "auto", "auto"
 
@@ -92,6 +93,8 @@ class ChatFeed:
         Raises:
             WorkbenchError: a model cannot be had.
         """
+        if self._worker.pid != self._loaded_in and any(slot.is_loaded for slot in self._slots.values()):
+            self.forget()  # it died while nobody asked it anything
         for name in SLOTS:
             if self._slots[name].reference:
                 await self._ensure(name)
@@ -109,6 +112,7 @@ class ChatFeed:
                 if self._slots[name].reference == reference:
                     self._set(name, Slot(reference, error=str(error) or "loading was stopped"))
                 raise
+            self._loaded_in = self._worker.pid
             if self._slots[name].reference == reference:
                 self._set(name, replace(self._slots[name], about=about, task="", error=""))
 
