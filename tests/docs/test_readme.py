@@ -98,4 +98,4 @@ def test_the_workbench_opens_in_a_terminal(shell: Path, words: list[str]) -> Non
         except OSError:
             break
     assert b"Runs" in seen
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, seen[-3000:].decode()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, seen[-3000:].decode("utf-8", "replace")
