@@ -25,6 +25,7 @@ from tui_trainer.procs.facts import library_versions
 from tui_trainer.procs.hardware import detect_gpus, read_disk_free, read_memory, usable_cpus
 from tui_trainer.procs.login import logout
 from tui_trainer.redact import redact
+from tui_trainer.units import size
 
 HUB_SECONDS = 2.0
 _SMALLEST_DISK = 5 << 30
@@ -196,7 +197,7 @@ def _machine_findings(found: Examination) -> Iterator[Finding]:
     if shared is not None and shared < _SMALLEST_SHARED_MEMORY:
         yield Finding(
             "warning",
-            f"shared memory has {shared >> 20} MiB, too little for loader processes",
+            f"shared memory has {size(shared)}, too little for loader processes",
             "Give the container more with --shm-size, or keep training.dataloader_num_workers = 0.",
         )
     for disk in found.disks:
@@ -204,8 +205,11 @@ def _machine_findings(found: Examination) -> Iterator[Finding]:
             severity: Severity = "warning" if disk["what"] == "hub cache" else "error"
             yield Finding(severity, f"the folder for {disk['what']} is not writable: {disk['path']}", _elsewhere(disk))
         elif disk["free_bytes"] is not None and disk["free_bytes"] < _SMALLEST_DISK:
-            free = f"{disk['free_bytes'] / (1 << 30):.1f} GiB"
-            yield Finding("warning", f"only {free} are free for {disk['what']}: {disk['path']}", _elsewhere(disk))
+            yield Finding(
+                "warning",
+                f"only {size(disk['free_bytes'])} are free for {disk['what']}: {disk['path']}",
+                _elsewhere(disk),
+            )
 
 
 def _elsewhere(disk: Mapping[str, Any]) -> str:

@@ -144,7 +144,7 @@ def test_watch_for_people(call: Call, store: Path) -> None:
     assert "80 rows, 10 steps" in printed.err
     assert "step 10: eval_loss 1.5" in printed.err
     assert "eval_runtime" not in printed.err
-    assert "saved 2 KB" in printed.err
+    assert "saved 2.0 KiB" in printed.err
     assert "finished at step 10" in printed.err
 
 

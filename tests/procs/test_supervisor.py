@@ -40,6 +40,10 @@ def ended(layout: RunLayout) -> RunStatus:
     return read_status(layout)
 
 
+PYTHON = Path(sys.executable).name[:15]
+"""What the kernel calls a process of this interpreter."""
+
+
 def python(code: str) -> tuple[str, ...]:
     return (sys.executable, "-c", code)
 
@@ -222,7 +226,7 @@ def test_survivors_are_named_while_they_live(bench: Bench) -> None:
     layout = bench.started()
     survivors = report(layout).survivors
     assert len(survivors) == 3
-    assert all(survivor.description.startswith("python") for survivor in survivors)
+    assert all(survivor.description.startswith(PYTHON) for survivor in survivors)
     assert not report(layout).is_over
 
 

@@ -88,3 +88,10 @@ def test_what_cannot_be_trained_on_is_said_before_all_else() -> None:
         assert line.startswith(" ✘ cannot be trained on: 3 of 4 rows are of no use")
     assert verdict_line(DatasetState(verdict={"num_rows": 4}), False).plain.startswith(" no model is chosen")
     assert verdict_line(DatasetState(verdict={"num_rows": 4}), True).plain.startswith(" ✔")
+
+
+def test_problems_are_told_in_words() -> None:
+    problems = [{"code": "template_no_tools", "title": "lose tools in the template", "count": 5700}]
+    line = verdict_line(DatasetState(verdict={"num_rows": 9000, "problems": problems}), True).plain
+    assert "5\u202f700 lose tools in the template" in line
+    assert "template_no_tools" not in line

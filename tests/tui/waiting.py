@@ -8,14 +8,14 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-_LIMIT_SECONDS = 30.0
+_LIMIT_SECONDS = 10.0
 
 
 async def wait_until(pilot: Pilot[Any], condition: Callable[[], bool]) -> None:
     """Let the app run until a condition holds.
 
     Raises:
-        AssertionError: it does not hold within half a minute, which is patience with a busy machine.
+        AssertionError: it does not hold within ten seconds.
     """
     deadline = time.monotonic() + _LIMIT_SECONDS
     while not condition():

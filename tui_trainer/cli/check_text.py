@@ -11,8 +11,7 @@ from tui_trainer.cli.output import counted
 from tui_trainer.cli.preview_text import severity_style, show_heading, show_verdict
 from tui_trainer.errors import Problem, error_from_dict
 from tui_trainer.text import safe_line
-
-_GIB = 1 << 30
+from tui_trainer.units import size
 
 
 def show_findings(console: Console, findings: dict[str, Any]) -> None:
@@ -55,17 +54,13 @@ def _memory(memory: dict[str, Any] | None) -> str:
     if not memory:
         return ""
     where = "memory" if memory["on_cpu"] else "GPU memory"
-    there = f" of {_size(memory['available'])}" if memory["available"] is not None else ""
-    return f"{where}: about {_size(memory['total'])}{there} for a process"
+    there = f" of {size(memory['available'])}" if memory["available"] is not None else ""
+    return f"{where}: about {size(memory['total'])}{there} for a process"
 
 
 def _disk(disk: dict[str, Any] | None) -> str:
     if not disk:
         return ""
-    needed = f", {_size(disk['needed'])} at a time" if disk["needed"] is not None else ""
-    there = f", {_size(disk['available'])} are free" if disk["available"] is not None else ""
-    return f"disk: {_size(disk['checkpoint'])} a checkpoint{needed}{there}"
-
-
-def _size(number: int) -> str:
-    return f"{number / _GIB:.1f} GiB" if number >= _GIB else f"{number / (1 << 20):.1f} MiB"
+    needed = f", {size(disk['needed'])} at a time" if disk["needed"] is not None else ""
+    there = f", {size(disk['available'])} are free" if disk["available"] is not None else ""
+    return f"disk: {size(disk['checkpoint'])} a checkpoint{needed}{there}"

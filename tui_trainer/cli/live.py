@@ -29,7 +29,7 @@ from tui_trainer.runs.files import whole_number
 from tui_trainer.runs.journal import Tailer
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.text import safe_line
-from tui_trainer.tui.format import count, duration, metric, size
+from tui_trainer.tui.format import count, duration, metric, short_time, size
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -145,9 +145,9 @@ def _remark(event: Event) -> str:
         shown = [text for text in numbers if "_per_second" not in text and "runtime" not in text]
         return f"step {event.step}: {', '.join(shown)}"
     if isinstance(event, CheckpointSaved):
-        return f"step {event.step}: saved {size(event.bytes)} in {duration(event.seconds)}"
+        return f"step {event.step}: saved {size(event.bytes)} in {short_time(event.seconds)}"
     if isinstance(event, CheckpointCopied):
-        return f"step {event.step}: copied to {event.path} in {duration(event.seconds)}"
+        return f"step {event.step}: copied to {event.path} in {short_time(event.seconds)}"
     if isinstance(event, ControlApplied):
         what = f"refused, {event.error}" if event.error else _change(event)
         return f"step {event.step}: {event.command} {what}".rstrip() + (f" ({event.by})" if event.by else "")

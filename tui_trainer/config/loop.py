@@ -108,7 +108,7 @@ class ParallelFields(Section):
     )
     ddp_find_unused_parameters: bool | None = knob(None, "Look for weights a step did not use.", expert=True)
     ddp_bucket_cap_mb: int | None = knob(
-        None, "Size of the buckets in which gradients are exchanged.", unit="MB", ge=1, expert=True
+        None, "Size of the buckets in which gradients are exchanged.", unit="MiB", ge=1, expert=True
     )
     ddp_broadcast_buffers: bool | None = knob(None, "Keep buffers equal on all processes.", expert=True)
     ddp_static_graph: bool | None = knob(None, "Promise that every step uses the same weights.", expert=True)

@@ -6,6 +6,9 @@ import math
 import time
 
 from tui_trainer.runs.status import State
+from tui_trainer.units import size
+
+__all__ = ["STATE_GLYPHS", "STATE_STYLES", "ago", "clock", "count", "duration", "metric", "short_time", "size", "took"]
 
 STATE_GLYPHS: dict[State, str] = {
     State.QUEUED: "◌",
@@ -48,18 +51,6 @@ def metric(value: float | None) -> str:
     return count(value) if abs(value) >= 1e4 else f"{value:.4g}"
 
 
-def size(num_bytes: float | None) -> str:
-    """Bytes as 1.2 GB; powers of 1024 as GPU tools count them."""
-    if num_bytes is None:
-        return "–"
-    value = float(num_bytes)
-    for unit in ("B", "KB", "MB", "GB"):
-        if abs(value) < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
-        value /= 1024
-    return f"{value:.3g} TB"
-
-
 def duration(seconds: float | None) -> str:
     """Seconds as 42 s, 3:05, 1 h 12, 2 d 3 h."""
     if seconds is None or not math.isfinite(seconds):
@@ -72,6 +63,18 @@ def duration(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d}"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def took(seconds: float | None, *, is_resumed: bool) -> str:
+    """How long a run took, or its last attempt."""
+    return f"{duration(seconds)} since it was resumed" if is_resumed else duration(seconds)
+
+
+def short_time(seconds: float) -> str:
+    """What is mostly quick: 12 ms, 0.4 s, 12 s, 3:05."""
+    if seconds < 0.0995:
+        return f"{max(seconds * 1000, 1):.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 9.95 else duration(seconds)
 
 
 def ago(when: float) -> str:

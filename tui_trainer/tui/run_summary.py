@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tui_trainer.runs.events import EvalMetrics, StepMetrics, decode
+from tui_trainer.runs.events import EvalMetrics, Event, RunFinished, StepMetrics, decode
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.store import RunRecord, list_runs
 
@@ -17,7 +17,12 @@ _TAIL_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One line of the table."""
+    """One line of the table.
+
+    Attributes:
+        seconds: how long it took: its last attempt if it finished, else from its launch to its last event.
+        is_resumed: whether `seconds` are those of an attempt that began with a resume.
+    """
 
     record: RunRecord
     model: str
@@ -28,6 +33,7 @@ class RunSummary:
     loss: float | None
     eval_loss: float | None
     seconds: float | None
+    is_resumed: bool
 
     @property
     def id(self) -> str:
@@ -51,7 +57,7 @@ def summarise(record: RunRecord) -> RunSummary:
     """Read what the table shows of a run."""
     config = read_config(record.layout)
     model, data = config.get("model") or {}, config.get("data") or {}
-    loss, eval_loss, last_time = _last_metrics(record.layout)
+    loss, eval_loss, last = _last_metrics(record.layout)
     status = record.status
     return RunSummary(
         record=record,
@@ -62,8 +68,15 @@ def summarise(record: RunRecord) -> RunSummary:
         max_steps=status.max_steps,
         loss=status.loss if loss is None else loss,
         eval_loss=eval_loss,
-        seconds=max(last_time - record.created, 0) if last_time else None,
+        seconds=_seconds(last, record),
+        is_resumed=isinstance(last, RunFinished) and last.attempt > 0,
     )
+
+
+def _seconds(last: Event | None, record: RunRecord) -> float | None:
+    if isinstance(last, RunFinished) and last.seconds is not None:
+        return last.seconds
+    return max(last.t - record.created, 0) if last is not None else None
 
 
 def _method(config: Mapping[str, Any]) -> str:
@@ -82,26 +95,26 @@ def read_config(layout: RunLayout) -> dict[str, Any]:
         return {}
 
 
-def _last_metrics(layout: RunLayout) -> tuple[float | None, float | None, float]:
-    """Last loss, last evaluation loss and time of the last event, from the end of the event file."""
+def _last_metrics(layout: RunLayout) -> tuple[float | None, float | None, Event | None]:
+    """Last loss, last evaluation loss and last event, from the end of the event file."""
     try:
         with layout.events.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(size - _TAIL_BYTES, 0))
             lines = file.read().split(b"\n")
     except OSError:
-        return None, None, 0.0
+        return None, None, None
     loss = eval_loss = None
-    when = 0.0
+    last: Event | None = None
     for line in reversed(lines):
         event = decode(line)
         if event is None:
             continue
-        when = when or event.t
+        last = last or event
         if isinstance(event, StepMetrics) and loss is None:
             loss = event.loss
         elif isinstance(event, EvalMetrics) and eval_loss is None:
             eval_loss = event.metrics.get("eval_loss")
         if loss is not None and eval_loss is not None:
             break
-    return loss, eval_loss, when
+    return loss, eval_loss, last

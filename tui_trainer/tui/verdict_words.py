@@ -28,7 +28,7 @@ def verdict_line(state: DatasetState, has_model: bool) -> Content:
     tokens = verdict.get("num_tokens") or 0
     words = [f"{fmt.count(rows)} rows", f"{fmt.count(tokens)} tokens", f"{trained / max(tokens, 1):.0%} trained"]
     problems = verdict.get("problems") or ()
-    counts = [f"{problem.get('count')} {problem.get('code')}" for problem in problems]
+    counts = [f"{fmt.count(problem.get('count') or 0)} {title(problem)}" for problem in problems]
     fingerprint = str(verdict.get("fingerprint") or state.info.get("fingerprint") or "")[:8]
     head = ("⚑", "bold $warning") if problems else ("✔", "bold $success")
     if verdict.get("blocks_launch"):
@@ -43,6 +43,11 @@ def verdict_line(state: DatasetState, has_model: bool) -> Content:
         (safe_line(f" · {' · '.join(counts)}") if counts else "", "$warning"),
         (f" · fingerprint {safe_line(fingerprint)}" if fingerprint else "", "$text-disabled"),
     )
+
+
+def title(problem: dict[str, Any]) -> str:
+    """A problem in a few words that follow a number of rows."""
+    return str(problem.get("title") or problem.get("code"))
 
 
 def verdict_figures(verdict: dict[str, Any]) -> str:
@@ -64,7 +69,7 @@ def verdict_text(verdict: dict[str, Any]) -> str:
     for problem in verdict.get("problems") or ():
         lines += [
             "",
-            f"{problem.get('severity')} · {problem.get('code')}",
+            f"{problem.get('severity')} · {title(problem)} ({problem.get('code')})",
             str(problem.get("message")),
             str(problem.get("remedy")),
         ]

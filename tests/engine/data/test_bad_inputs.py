@@ -239,7 +239,7 @@ def test_too_long_a_line_is_refused_alone(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("tui_trainer.engine.data.sources.json_lines.MAX_ROW_BYTES", 1 << 20)
     path = tmp_path / "rows.jsonl"
     path.write_bytes(many(line({"input": "a" * (2 << 20), "output": "b"})))
-    assert "is 2 MB long" in problem(judged(path), "parse_error")["message"]
+    assert "is 2 MiB long" in problem(judged(path), "parse_error")["message"]
 
 
 def test_a_prompt_longer_than_the_limit(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_the_document_has_the_shape_of_the_contract(write_rows: Write) -> None:
             document["verdict"]
         )
         for problem in document["verdict"]["problems"]:
-            assert {"code", "severity", "count", "rows", "message", "remedy"} <= set(problem)
+            assert {"code", "title", "severity", "count", "rows", "message", "remedy"} <= set(problem)
         assert [row["row"] for row in document["rows"]] == [0, 1]
         for row in document["rows"]:
             assert len(row["input_ids"]) == len(row["labels"]) == len(row["attention_mask"]) == row["num_tokens"]

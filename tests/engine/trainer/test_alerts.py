@@ -219,7 +219,7 @@ def test_a_gpu_that_is_nearly_full_is_an_alert(tiny: Any, monkeypatch: pytest.Mo
     run = tiny.run("max_steps=2")
     run.train()
     (alert,) = [alert for alert in run.written(Alert) if alert.kind == "memory"]
-    assert "78.0 of 80.0 GB" in alert.message
+    assert "72.6 GiB of the 74.5 GiB" in alert.message
 
 
 def test_updates_that_float16_skips_are_an_alert_when_they_are_many(tiny: Any) -> None:

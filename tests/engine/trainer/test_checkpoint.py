@@ -117,7 +117,7 @@ def test_a_full_disk_costs_one_checkpoint_and_an_alert(layout: RunLayout) -> Non
 def test_nothing_is_written_where_there_is_no_room(layout: RunLayout) -> None:
     checkpoints = make(layout, expected_bytes=10**18)
     assert not checkpoints.save(1, lambda: pytest.fail("written all the same"))
-    assert "needs about 1050000000.00 GB" in alerts(layout)[0].message
+    assert "needs about 954969.4 TiB" in alerts(layout)[0].message
 
 
 def test_any_other_error_of_a_library_is_an_alert_too(layout: RunLayout) -> None:

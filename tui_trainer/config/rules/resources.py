@@ -10,8 +10,7 @@ from tui_trainer.config.memory import checkpoint_bytes, estimate_memory
 from tui_trainer.config.rules.facts import Facts, error, warning
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.errors import Problem
-
-_GIB = 2**30
+from tui_trainer.units import size
 
 
 def memory(config: RunConfig, facts: Facts) -> Iterator[Problem]:
@@ -28,7 +27,7 @@ def memory(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     where = "memory" if on_cpu else "GPU memory"
     yield warning(
         "training.per_device_train_batch_size",
-        f"about {needed / _GIB:.1f} GiB of {where} are needed and {free / _GIB:.1f} GiB are there",
+        f"about {size(needed)} of {where} are needed and {size(free)} are there",
         "set a smaller batch or data.max_length, activation_checkpointing, or [lora]",
         "data.max_length",
         "training.activation_checkpointing",
@@ -44,7 +43,7 @@ def disk(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     plan = plan_run(config, facts.num_train_rows, num_processes(config, facts.num_gpus or 0))
     free, keys = facts.free_disk_bytes, ("training.save_total_limit", "training.save_only_model", "training.save_steps")
     if each > free:
-        message = f"one checkpoint of {each / _GIB:.1f} GiB does not fit the {free / _GIB:.1f} GiB that are free"
+        message = f"one checkpoint of {size(each)} does not fit the {size(free)} that are free"
         yield error("training.save_strategy", message, "free space, or move the runs to another disk", *keys)
         return
     written, kept = plan.num_checkpoints, plan.num_kept_checkpoints
@@ -52,7 +51,7 @@ def disk(config: RunConfig, facts: Facts) -> Iterator[Problem]:
         return
     yield warning(
         "training.save_total_limit",
-        f"{kept} checkpoints need about {most / _GIB:.1f} GiB at a time and {free / _GIB:.1f} GiB are free",
+        f"{kept} checkpoints need about {size(most)} at a time and {size(free)} are free",
         "keep fewer of them, or free space",
         *keys[1:],
     )

@@ -11,6 +11,7 @@ import torch
 
 from tui_trainer.engine.models.placement import free_memory
 from tui_trainer.errors import RunFailedError
+from tui_trainer.units import size
 
 _SPARE_BYTES = 256 << 20
 """Beside keys and values: logits, activations of a chunk of the prompt."""
@@ -76,8 +77,8 @@ class MemoryGuard:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         available = free_memory(self._device)
-        has = "" if available is None else f", and {available / 2**30:.1f} GiB are free"
-        needed = f"{self._needed(num_tokens, num_rows) / 2**30:.1f} GiB or more"
+        has = "" if available is None else f", and {size(available)} are free"
+        needed = f"{size(self._needed(num_tokens, num_rows))} or more"
         return RunFailedError(
             f"out of memory on {self._device}: a prompt of {num_tokens} tokens, answered {num_rows} times at once, "
             f"needs {needed}{has}",

@@ -40,91 +40,148 @@ class Code(StrEnum):
 @dataclass(frozen=True)
 class _Wording:
     severity: Severity
+    title: str
     summary: str
     remedy: str
 
 
 _WORDING: dict[Code, _Wording] = {
-    Code.PARSE_ERROR: _Wording("error", "unreadable", "Mend or remove them; they are left out of training."),
+    Code.PARSE_ERROR: _Wording(
+        "error", "unreadable", "unreadable", "Mend or remove them; they are left out of training."
+    ),
     Code.SCHEMA: _Wording(
         "error",
+        "do not fit the format",
         "columns or types that do not fit the format",
         'Mend them, or say which column plays which role, as data.columns = {prompt = "question", '
         'completion = "answer"}; they are left out of training.',
     ),
     Code.NO_TRAINED_TOKENS: _Wording(
-        "error", "no token counts in the loss", "Check data.format, data.columns and data.train_on."
+        "error",
+        "without a trained token",
+        "no token counts in the loss",
+        "Check data.format, data.columns and data.train_on.",
     ),
     Code.ANSWER_CUT: _Wording(
         "error",
+        "lose part of the answer",
         "part of the answer is lost to data.max_length",
         'Raise data.max_length, or set data.truncation to "left" or "drop".',
     ),
-    Code.TRUNCATED: _Wording("warning", "cut to data.max_length", "Raise data.max_length if the rest matters."),
+    Code.TRUNCATED: _Wording("warning", "cut", "cut to data.max_length", "Raise data.max_length if the rest matters."),
     Code.TOO_LONG_DROPPED: _Wording(
-        "warning", "longer than data.max_length and left out", "Raise data.max_length to keep them."
+        "warning",
+        "too long, left out",
+        "longer than data.max_length and left out",
+        "Raise data.max_length to keep them.",
     ),
     Code.EMPTY_ANSWER: _Wording(
-        "error", "an answer is empty", "Fill or remove them; a row with nothing but empty answers is left out."
+        "error",
+        "with an empty answer",
+        "an answer is empty",
+        "Fill or remove them; a row with nothing but empty answers is left out.",
     ),
-    Code.NULL_FIELD: _Wording("error", "null where text is needed", "Fill or remove them; they are left out."),
+    Code.NULL_FIELD: _Wording(
+        "error", "with null for text", "null where text is needed", "Fill or remove them; they are left out."
+    ),
     Code.ROLE_ORDER: _Wording(
         "warning",
+        "with unusual roles",
         "roles in an unusual order",
         "Check that user and assistant take turns and that the system message comes first.",
     ),
     Code.DOUBLE_BOS: _Wording(
-        "error", "the begin-of-text token comes twice", "Remove it from the rows or from the template."
+        "error",
+        "begin twice (BOS)",
+        "the begin-of-text token comes twice",
+        "Remove it from the rows or from the template.",
     ),
     Code.NO_END_OF_TURN: _Wording(
         "error",
+        "without a trained end",
         "the token at which generation stops is not trained, so the model would not learn to stop",
         "Choose a template that ends an answer with the model's stop token.",
     ),
     Code.MOSTLY_TRAINED: _Wording(
-        "warning", "more than 95 % of the tokens are trained", "Check that prompt and answer are not swapped."
+        "warning",
+        "trained above 95 %",
+        "more than 95 % of the tokens are trained",
+        "Check that prompt and answer are not swapped.",
     ),
     Code.HARDLY_TRAINED: _Wording(
-        "warning", "less than 5 % of the tokens are trained", "That is fine for short answers to long prompts."
+        "warning",
+        "trained below 5 %",
+        "less than 5 % of the tokens are trained",
+        "That is fine for short answers to long prompts.",
     ),
-    Code.DUPLICATE: _Wording("warning", "the same tokens as an earlier row", "Remove them unless it is meant."),
+    Code.DUPLICATE: _Wording(
+        "warning", "doubles", "the same tokens as an earlier row", "Remove them unless it is meant."
+    ),
     Code.TEMPLATE_DROPS_CONTENT: _Wording(
-        "error", "content that the chat template leaves out", "Choose a template that prints every message."
+        "error",
+        "lose content in the template",
+        "content that the chat template leaves out",
+        "Choose a template that prints every message.",
     ),
     Code.TEMPLATE_NOT_PREFIX: _Wording(
         "error",
+        "differ from a chat",
         "what is trained differs from what a chat shows the model",
         'Set data.train_on to "last", choose another template, or give the variables by data.template_kwargs.',
     ),
     Code.TEMPLATE_NO_TOOLS: _Wording(
-        "error", "tools or tool calls that the chat template leaves out", "Choose a template that knows tools."
+        "error",
+        "lose tools in the template",
+        "tools or tool calls that the chat template leaves out",
+        "Choose a template that knows tools.",
     ),
     Code.TEMPLATE_ERROR: _Wording(
-        "error", "refused by the chat template", "Mend the rows, or choose another template; they are left out."
+        "error",
+        "refused by the template",
+        "refused by the chat template",
+        "Mend the rows, or choose another template; they are left out.",
     ),
     Code.UNSUPPORTED_PART: _Wording(
-        "error", "parts that are not text", "Only text is trained on; such rows are left out."
+        "error",
+        "with parts that are no text",
+        "parts that are not text",
+        "Only text is trained on; such rows are left out.",
     ),
     Code.PREFERENCE_AS_SFT: _Wording(
         "error",
+        "judged answers",
         "answers that are judged good or bad, not examples to follow",
         "Set data.allow_preference_as_sft = true to train on the chosen side as plain examples.",
     ),
     Code.ENCODING: _Wording(
-        "error", "bytes or characters that are no valid text", "Convert the file, as with iconv; the rows are left out."
+        "error",
+        "no valid text",
+        "bytes or characters that are no valid text",
+        "Convert the file, as with iconv; the rows are left out.",
     ),
     Code.CONTROL_CHARACTERS: _Wording(
         "warning",
+        "with control characters",
         "control characters or special tokens inside the text",
         "They are trained on as they stand; remove them unless it is meant.",
     ),
-    Code.REMOTE_CODE: _Wording("error", "needs code that is not run", "Convert the dataset to Parquet or JSON lines."),
+    Code.REMOTE_CODE: _Wording(
+        "error",
+        "need code that is not run",
+        "needs code that is not run",
+        "Convert the dataset to Parquet or JSON lines.",
+    ),
 }
 
 
 def severity_of(code: Code) -> Severity:
     """Whether a problem forbids or damages what is trained, or is worth a look."""
     return _WORDING[code].severity
+
+
+def title_of(code: Code) -> str:
+    """What it is in the few words that follow "12 rows" on a line of many."""
+    return _WORDING[code].title
 
 
 def summary_of(code: Code) -> str:

@@ -11,7 +11,7 @@ import xxhash
 
 from tui_trainer.config.data import DataConfig
 from tui_trainer.engine.data.example import Example
-from tui_trainer.engine.data.problems import Code, RowProblem, remedy_of, severity_of, summary_of
+from tui_trainer.engine.data.problems import Code, RowProblem, remedy_of, severity_of, summary_of, title_of
 
 NEEDS_YES = frozenset(
     {
@@ -128,6 +128,7 @@ class Tally:
         count = f"{len(rows):,} rows" if len(rows) != 1 else "1 row"
         return {
             "code": code.value,
+            "title": title_of(code),
             "severity": severity_of(code),
             "count": len(rows),
             "rows": rows[:SHOWN_ROWS].tolist(),
@@ -164,6 +165,7 @@ def problem_of_all(problem: RowProblem, num_rows: int) -> dict[str, Any]:
     """A problem of every row, as the contract has it."""
     return {
         "code": problem.code.value,
+        "title": title_of(problem.code),
         "severity": severity_of(problem.code),
         "count": num_rows,
         "rows": [],

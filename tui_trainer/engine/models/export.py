@@ -38,6 +38,7 @@ from tui_trainer.engine.models.weights import (
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import MachineError, RefusedError, UsageError
 from tui_trainer.runs.files import sync
+from tui_trainer.units import size
 
 Kind = Literal["model", "adapter", "merged"]
 
@@ -188,7 +189,7 @@ def _check_room(folder: Path, num_bytes: int, target: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < num_bytes * _SPARE:
         raise MachineError(
-            f"the weights need {num_bytes / 1e9:.2f} GB and {free / 1e9:.2f} GB are free",
+            f"the weights need {size(num_bytes)} and {size(free)} are free",
             where=str(target),
             remedy="Free space, or name another place with --out.",
         )
@@ -245,8 +246,7 @@ def _computing_dtype(source: ModelSource, dtype: torch.dtype) -> torch.dtype:
             return candidate
     assert available is not None
     raise MachineError(
-        f"the weights need {count * candidates[-1].itemsize / 1e9:.1f} GB of memory and {available / 1e9:.1f} GB are "
-        "available",
+        f"the weights need {size(count * candidates[-1].itemsize)} of memory and {size(available)} are available",
         remedy="End other programs, or leave out --merge: the adapter alone needs little.",
     )
 
@@ -289,7 +289,7 @@ def _copy(home: Path, files: list[Path], folder: Path, report: Report) -> None:
             while chunk := original.read(_CHUNK):
                 copy.write(chunk)
                 done += len(chunk)
-                report("copying, in MB:", done // 1_000_000, total // 1_000_000)
+                report("copying, in MiB:", done >> 20, total >> 20)
 
 
 @contextlib.contextmanager
@@ -299,8 +299,8 @@ def _watched(folder: Path, expected: int, report: Report) -> Iterator[None]:
 
     def watch() -> None:
         while not is_done.wait(_POLL_SECONDS):
-            size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-            report("saving, in MB:", size // 1_000_000, expected // 1_000_000)
+            written = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+            report("saving, in MiB:", written >> 20, expected >> 20)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

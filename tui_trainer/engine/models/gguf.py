@@ -23,6 +23,7 @@ from tui_trainer.engine.models.messages import first_line
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import DataError, MachineError, WorkbenchError
 from tui_trainer.paths import cache_dir, make_private
+from tui_trainer.units import size
 
 _MAGIC = b"GGUF"
 _HEAD_BYTES = 1 << 20
@@ -157,7 +158,7 @@ def _check_room(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < num_bytes * 1.05:
         raise MachineError(
-            f"the unpacked weights need {num_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free",
+            f"the unpacked weights need {size(num_bytes)} and {size(free)} are free",
             where=str(folder.parent),
             remedy="Free space, or move the cache with TUI_TRAINER_HOME.",
         )

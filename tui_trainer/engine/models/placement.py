@@ -13,6 +13,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.errors import MachineError, UsageError
+from tui_trainer.units import size
 
 _CACHE_AND_CONTEXT_BYTES = 800 << 20
 """What a chat needs beside the weights: the GPU's context and the keys and values of a few thousand tokens."""
@@ -108,8 +109,8 @@ def place_for_chat(
     free = [torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())]
     index = max(range(len(free)), key=free.__getitem__)
     if free[index] >= needed:
-        return Placement(torch.device("cuda", index), on_gpu, f"GPU {index} has {_gib(free[index])} free")
-    reason = f"GPU {index} has {_gib(free[index])} free and {_gib(needed)} would be needed"
+        return Placement(torch.device("cuda", index), on_gpu, f"GPU {index} has {size(free[index])} free")
+    reason = f"GPU {index} has {size(free[index])} free and {size(needed)} would be needed"
     return _on_cpu(num_parameters, dtype, short, reason)
 
 
@@ -122,8 +123,8 @@ def _on_cpu(num_parameters: int, dtype: str, short: torch.dtype, reason: str) ->
             halved = ", and float32 would not fit the memory" if candidate is not candidates[0] else ""
             return Placement(torch.device("cpu"), candidate, reason + halved)
     raise MachineError(
-        f"the model needs {_gib(needed)} of memory in {str(candidates[-1]).removeprefix('torch.')} and "
-        f"{_gib(available or 0)} are available",
+        f"the model needs {size(needed)} of memory in {str(candidates[-1]).removeprefix('torch.')} and "
+        f"{size(available or 0)} are available",
         remedy="End other programs, or choose a smaller model.",
     )
 
@@ -172,7 +173,3 @@ def free_memory(device: torch.device) -> int | None:
 def local_rank() -> int:
     """This process's number on its machine, as the launcher says."""
     return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def _gib(num_bytes: int) -> str:
-    return f"{num_bytes / 2**30:.1f} GiB"

@@ -11,10 +11,11 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
-from tui_trainer.engine.trainer.checkpoint import Checkpoints, readable_size
+from tui_trainer.engine.trainer.checkpoint import Checkpoints
 from tui_trainer.engine.trainer.journal import EventLog
 from tui_trainer.runs.events import Alert
 from tui_trainer.runs.layout import RunLayout
+from tui_trainer.units import size
 
 _EXPLOSION = 10.0
 """Times the usual gradient norm that counts as an explosion."""
@@ -187,8 +188,7 @@ class RunAlerts(TrainerCallback):
             self._alert(
                 step,
                 "disk",
-                f"the disk has only {readable_size(free)} left; a checkpoint needs "
-                f"{readable_size(self._checkpoints.expected_bytes)}",
+                f"the disk has only {size(free)} left; a checkpoint needs {size(self._checkpoints.expected_bytes)}",
                 "Free space, or keep fewer checkpoints with training.save_total_limit.",
             )
 
@@ -198,7 +198,7 @@ class RunAlerts(TrainerCallback):
             self._alert(
                 step,
                 "memory",
-                f"{reading[0] / 1e9:.1f} of {reading[1] / 1e9:.1f} GB of the GPU's memory were in use at once",
+                f"{size(reading[0])} of the {size(reading[1])} of the GPU's memory were in use at once",
                 "A longer row may not fit: lower per_device_train_batch_size or data.max_length for the next start.",
             )
 

@@ -23,6 +23,7 @@ from tui_trainer.runs.events import Alert, CheckpointSaved
 from tui_trainer.runs.files import number, read_json, sync, write_json
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.store import list_checkpoints
+from tui_trainer.units import size
 
 _SPARE = 1.05
 _MARGIN_BYTES = 1 << 20
@@ -167,8 +168,8 @@ class Checkpoints:
             self._rotate(step)  # what this checkpoint would replace goes first, the newest and the best stay
         free = self._room.free()
         if free < self.needed_bytes:
-            needed = readable_size(self.needed_bytes)
-            raise OSError(errno.ENOSPC, f"it needs about {needed}, the disk has {readable_size(free)} left")
+            needed = size(self.needed_bytes)
+            raise OSError(errno.ENOSPC, f"it needs about {needed}, the disk has {size(free)} left")
 
     def _publish(self, step: int, score: Score | None, started: float) -> None:
         """Make the staged checkpoint a published one."""
@@ -305,8 +306,3 @@ def _alert(step: int, error: BaseException | None, *, lacks_space: bool) -> Aler
         message=f"checkpoint {step} was not saved: {why}",
         remedy="The training goes on and saves again at the next occasion; train.log may say more.",
     )
-
-
-def readable_size(num_bytes: int) -> str:
-    """Bytes as "1.20 GB" or "3.4 MB"."""
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

@@ -291,7 +291,7 @@ def details(summary: RunSummary) -> list[tuple[str, str]]:
         ("why", status.message),
         ("remedy", status.remedy),
         ("restarts", f"{status.restarts} of {status.max_restarts}" if status.max_restarts else ""),
-        ("took", fmt.duration(summary.seconds)),
+        ("took", fmt.took(summary.seconds, is_resumed=summary.is_resumed)),
         ("method", f"{summary.method}, lr {fmt.metric(training.get('learning_rate'))}"),
         ("model", summary.model),
         ("data", summary.data),

@@ -16,7 +16,7 @@ from textual.widgets import Static
 from tui_trainer.text import safe, safe_line
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.feeds.dataset import DatasetFeed, DatasetState
-from tui_trainer.tui.verdict_words import progress_words, verdict_figures, verdict_text
+from tui_trainer.tui.verdict_words import progress_words, title, verdict_figures, verdict_text
 from tui_trainer.tui.widgets.cursor_list import CursorList, Parts
 from tui_trainer.wire.row_query import ANY_PROBLEM
 
@@ -39,14 +39,15 @@ class ProblemList(CursorList):
         return self._problems[self.cursor] if self.cursor < len(self._problems) else None
 
     def line_parts(self, line: int) -> Parts:
-        """Severity, rows, code."""
+        """Severity, rows, what it is, the code by which commands know it."""
         if line >= len(self._problems):
             return ((f"{'':>13} any of them", "list--dim"),)
         problem = self._problems[line]
         is_error = problem.get("severity") == "error"
         sign = ("✘", "list--bad") if is_error else ("⚑", "list--warn")
         count = fmt.count(problem.get("count") or 0)
-        return ((" ", ""), sign, (f"{count:>10}", ""), (f"  {safe_line(str(problem.get('code')))}", "list--strong"))
+        code = (f"  {safe_line(str(problem.get('code')))}", "list--dim")
+        return ((" ", ""), sign, (f"{count:>10}", ""), (f"  {safe_line(title(problem))}", "list--strong"), code)
 
 
 class VerdictScreen(ModalScreen[str | None]):

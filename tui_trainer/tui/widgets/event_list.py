@@ -68,9 +68,9 @@ def describe(event: Event) -> tuple[str, str, str]:
             return "●", "list--warn", f"evaluated: {', '.join(shown)}"
         case CheckpointSaved():
             best = ", the best so far" if event.is_best else ""
-            return "◆", "list--accent", f"checkpoint, {fmt.size(event.bytes)} in {event.seconds:.1f} s{best}"
+            return "◆", "list--accent", f"checkpoint, {fmt.size(event.bytes)} in {fmt.short_time(event.seconds)}{best}"
         case CheckpointCopied():
-            return "◇", "list--dim", f"copied to {event.path} in {event.seconds:.1f} s"
+            return "◇", "list--dim", f"copied to {event.path} in {fmt.short_time(event.seconds)}"
         case ControlApplied():
             if event.error:
                 what = "a command" if event.command == "refused" else event.command
@@ -84,7 +84,7 @@ def describe(event: Event) -> tuple[str, str, str]:
         case RunContinued():
             return "▶", "list--good", f"goes on: {event.message}"
         case RunFinished():
-            return "✔", "list--good", f"finished in {fmt.duration(event.seconds)}"
+            return "✔", "list--good", f"finished in {fmt.took(event.seconds, is_resumed=event.attempt > 0)}"
         case RunStopped():
             return "■", "list--warn", f"stopped {event.reason}".strip()
         case RunFailed():

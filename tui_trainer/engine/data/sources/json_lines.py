@@ -73,7 +73,7 @@ def _blocks(spans: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
 
 
 def _too_long(size: int) -> BadRow:
-    return BadRow(Code.PARSE_ERROR, f"is {size >> 20} MB long; rows up to {MAX_ROW_BYTES >> 20} MB are read")
+    return BadRow(Code.PARSE_ERROR, f"is {size >> 20} MiB long; rows up to {MAX_ROW_BYTES >> 20} MiB are read")
 
 
 def parse_object(line: bytes) -> Row | BadRow:

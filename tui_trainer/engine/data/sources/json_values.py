@@ -202,7 +202,7 @@ class _ValueReader:
         while self._more():
             if len(self._text) > limit:
                 raise DataError(
-                    f"is one JSON value of more than {limit >> 20} MB",
+                    f"is one JSON value of more than {limit >> 20} MiB",
                     where=name,
                     remedy="Write it as JSON lines, one row a line.",
                 )

@@ -161,7 +161,7 @@ class Document:
             parts.append(chunk)
             size += len(chunk)
             if size > MAX_ROW_BYTES:
-                return BadRow(Code.PARSE_ERROR, f"is longer than {MAX_ROW_BYTES >> 20} MB, too much for one row")
+                return BadRow(Code.PARSE_ERROR, f"is longer than {MAX_ROW_BYTES >> 20} MiB, too much for one row")
         if self._content.fault:
             return BadRow(Code.PARSE_ERROR, self._content.fault)
         return text_row(b"".join(parts).removeprefix(UTF8_MARK))
@@ -182,7 +182,7 @@ def open_text(file: DataFile, head: bytes) -> TextLines | TextPassages:
 def text_row(line: bytes) -> Row | BadRow:
     """A row of text, or what is wrong with it."""
     if len(line) > MAX_ROW_BYTES:
-        return BadRow(Code.PARSE_ERROR, f"is {len(line) >> 20} MB long; rows up to {MAX_ROW_BYTES >> 20} MB are read")
+        return BadRow(Code.PARSE_ERROR, f"is {len(line) >> 20} MiB long; rows up to {MAX_ROW_BYTES >> 20} MiB are read")
     try:
         return {TEXT_COLUMN: line.decode("utf-8")}
     except UnicodeDecodeError as error:
