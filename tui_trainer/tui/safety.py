@@ -23,6 +23,10 @@ class SafeFilter(LineFilter):
         ]
 
 
+# Textual keeps each line as a filter left it, by the filter: a new one each time would filter and cut all lines anew
+_NET = SafeFilter()
+
+
 def with_safe_filter(filters: Sequence[LineFilter]) -> list[LineFilter]:
     """The filters of an app and the net behind them."""
-    return [*filters, SafeFilter()]
+    return [*filters, _NET]
