@@ -14,6 +14,7 @@ from tui_trainer.errors import MachineError, RunFailedError
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.tui.app import WorkbenchApp
 from tui_trainer.tui.chat.reply import Reply, Token
+from tui_trainer.tui.chat.targets import model_options
 from tui_trainer.tui.screens.chat import ChatScreen
 from tui_trainer.tui.screens.pick_model import PickModel
 from tui_trainer.tui.widgets.knob_list import KnobList
@@ -549,3 +550,33 @@ async def test_a_question_without_a_model_asks_for_one_and_is_kept(make_app: Mak
         await wait_until(pilot, lambda: isinstance(app.screen, PickModel))
         assert (said(app), chat.query_one(PromptLine).text) == ([], "who")
         assert world.chat.calls == []
+
+
+async def test_an_empty_chat_says_how_to_begin(make_app: MakeApp, run: RunLayout) -> None:
+    prompts = ["How late is it?", "And where?"]
+    text = "\n[sampling]\nprompts = " + repr(prompts).replace("'", '"') + "\n"
+    run.config.write_text(run.config.read_text("utf-8").partition("[sampling]")[0] + text, "utf-8")
+    run.checkpoint(400).mkdir(parents=True)
+    app = make_app("chat", run)
+    async with app.run_test(size=WIDE) as pilot:
+        assert all(prompt in text_of(app, "#begin") for prompt in prompts)
+        line = app.screen.query_one(PromptLine)
+        taken = []
+        for key in ("down", "down", "down", "up"):
+            await pilot.press(key)
+            taken.append(line.text)
+        assert taken == [*prompts, "", prompts[1]]
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: len(said(app)) == 2 and not transcript_of(app).is_waiting)
+        assert said(app)[0] == ("user", prompts[1])
+        assert not app.screen.query_one("#begin").display
+
+
+def test_the_picker_marks_the_newest_and_the_best(run: RunLayout) -> None:
+    for step in (400, 800):
+        run.checkpoint(step).mkdir(parents=True)
+    (run.checkpoints / "best.json").write_text('{"step": 400}', "utf-8")
+    notes = {line: note for _, line, note in model_options(run.root.parent, None)}
+    assert "the best" in notes["identity at step 400"]
+    assert "the newest" in notes["identity at step 800"]
+    assert "the best" not in notes["identity at step 800"]

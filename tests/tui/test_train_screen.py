@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
-from textual.widgets import Static
+from textual.containers import Vertical
+from textual.widgets import Footer, Static
 
-from tui_trainer.runs.control import pending
+from tui_trainer.runs.control import pending, send
 from tui_trainer.runs.events import Alert, ControlApplied, RunContinued, RunPaused, StepMetrics
 from tui_trainer.runs.journal import JournalWriter
 from tui_trainer.runs.layout import RunLayout
+from tui_trainer.runs.status import State, read_status, write_status
 from tui_trainer.tui.app import WorkbenchApp
 from tui_trainer.tui.live_fields import parse_rate
 from tui_trainer.tui.screens.live_settings import LiveSettings
@@ -218,3 +221,39 @@ def test_rates_and_factors(text: str, value: object) -> None:
 def test_rates_out_of_range(text: str) -> None:
     with pytest.raises(ValueError, match=r"number|above 0"):
         parse_rate(text)
+
+
+def _key_line(app: WorkbenchApp) -> set[str]:
+    keys = app.screen.query_one(Footer).query("FooterKey")
+    return {str(getattr(key, "description", "")) for key in keys}
+
+
+async def test_the_key_line_of_a_run_that_is_over_leads_on(make_app: MakeApp, run: RunLayout) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: {"Stop", "Rate", "Pause"} <= _key_line(app))
+        assert "Resume" not in _key_line(app)
+        write_status(run, replace(read_status(run), state=State.FINISHED))
+        await wait_until(pilot, lambda: {"Resume", "Chat", "Runs"} <= _key_line(app))
+        assert not {"Stop", "Rate", "Change", "Save", "Eval", "Pause"} & _key_line(app)
+
+
+async def test_a_form_left_open_says_that_the_run_ended(make_app: MakeApp, run: RunLayout) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: "1\u202f204" in _numbers(app))
+        await pilot.press("l", *"1e-5", "enter")
+        await pilot.pause()
+        assert "s sends 1 change " in str(app.screen.query_one(Vertical).border_subtitle)
+        write_status(run, replace(read_status(run), state=State.FINISHED))
+        await wait_until(pilot, lambda: "finished" in str(app.screen.query_one("#live-error", Static).render()))
+        await pilot.press("s")
+        assert isinstance(app.screen, LiveSettings)
+        assert pending(run) == []
+
+
+async def test_what_came_after_the_end_is_told(make_app: MakeApp, finished_run: RunLayout) -> None:
+    send(finished_run, "set", {"learning_rate": 1e-5})
+    app = make_app("train", finished_run)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: "changed nothing: set learning_rate" in _numbers(app))

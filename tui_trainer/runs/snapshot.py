@@ -10,6 +10,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from tui_trainer.runs.control import Command, pending
 from tui_trainer.runs.events import (
     FINAL_EVENTS,
     Alert,
@@ -60,6 +61,7 @@ class RunView:
         superseded: numbers of the notable events that belong to steps which were done again after a resume.
         changes: the fields that were changed by hand, oldest first; a resume takes back those after its checkpoint.
         pause: why the run paused by itself, while it does.
+        late: the commands that lie in the mailbox of a run that is over; nobody carries them out.
         num_torn: lines of the event file that could not be read.
     """
 
@@ -77,6 +79,7 @@ class RunView:
     superseded: set[int] = field(default_factory=set)
     changes: list[ControlApplied] = field(default_factory=list)
     pause: RunPaused | None = None
+    late: list[Command] = field(default_factory=list)
     num_events: int = 0
     num_torn: int = 0
     _timed_until: int = 0
@@ -176,7 +179,7 @@ class RunReader:
         self._lines: deque[bytes] = deque()
         self._is_behind = True
         self._has_restarted = False
-        self._status = read_status(layout)
+        self._status, self._late = read_status(layout), list[Command]()
         self.view = RunView(self._status)
 
     def advance(self, budget_seconds: float = 0.02) -> bool:
@@ -201,11 +204,12 @@ class RunReader:
             self._has_restarted |= self._tailer.num_restarts != num_restarts
             self._is_behind = bool(self._lines) and self._tailer.has_more()
         self._status = read_status(self.layout)
+        self._late = pending(self.layout) if self._status.state.is_over else []
 
     def apply(self, budget_seconds: float) -> bool:
         """Take in what `fetch` found, for at most about `budget_seconds`; returns whether anything changed."""
         deadline = time.monotonic() + budget_seconds
-        before = self.view.num_events, self.view.num_torn, self.view.status
+        before = self._known()
         if self._has_restarted:  # a file that was replaced is a new story
             self._has_restarted, self.view = False, RunView(self._status)
         while self._lines and time.monotonic() < deadline:
@@ -215,8 +219,11 @@ class RunReader:
                 self.view.apply(event)
             elif line.strip():
                 self.view.num_torn += 1
-        self.view.status = self._status
-        return before != (self.view.num_events, self.view.num_torn, self.view.status)
+        self.view.status, self.view.late = self._status, self._late
+        return before != self._known()
+
+    def _known(self) -> tuple[object, ...]:
+        return self.view.num_events, self.view.num_torn, self.view.status, self.view.late
 
     @property
     def has_more(self) -> bool:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from tui_trainer.errors import WorkbenchError
+from tui_trainer.runs.files import read_json
 from tui_trainer.runs.layout import RunLayout
-from tui_trainer.runs.store import list_checkpoints, list_runs
+from tui_trainer.runs.store import find_run, list_checkpoints, list_runs, split_checkpoint
 from tui_trainer.tui import format as fmt
+from tui_trainer.tui.run_summary import read_config
 
 DEMO_MODEL = "demo:smollm2"
 _MOST_RUNS = 30
+_MOST_IDEAS = 5
+_COMMON_IDEAS = ("Who are you?", "What is the capital of France?", "Write two sentences about the sea.")
 
 
 def model_options(root: Path, draft_model: str | None) -> Iterator[tuple[str, str, str]]:
     """Reference, line and note of each model, checkpoints of the newest runs first."""
     for run in list_runs(root)[:_MOST_RUNS]:
-        checkpoints = list_checkpoints(run.layout)
+        checkpoints, best = list_checkpoints(run.layout), best_step(run.layout)
         for checkpoint in reversed(checkpoints):
-            is_last = checkpoint is checkpoints[-1]
-            newest = ", the newest" if is_last else ""
-            note = f"{fmt.size(checkpoint.bytes)}{newest} · {base_model(run.layout) or 'from scratch'}"
+            words = [fmt.size(checkpoint.bytes)]
+            words += ["the newest"] * (checkpoint is checkpoints[-1]) + ["the best"] * (checkpoint.step == best)
+            note = f"{', '.join(words)} · {base_model(run.layout) or 'from scratch'}"
             yield f"{run.id}@{checkpoint.step}", f"{run.name} at step {fmt.count(checkpoint.step)}", note
     if draft_model and "@" not in draft_model:
         yield draft_model, draft_model, "the model of the arguments"
@@ -29,13 +34,27 @@ def model_options(root: Path, draft_model: str | None) -> Iterator[tuple[str, st
         yield DEMO_MODEL, DEMO_MODEL, "SmolLM2-135M-Instruct"
 
 
+def best_step(layout: RunLayout) -> int | None:
+    """The step of the checkpoint that its evaluation found best; None if nobody knows."""
+    step = (read_json(layout.checkpoints / "best.json") or {}).get("step")
+    return step if isinstance(step, int) else None
+
+
+def ideas(reference: str, root: Path) -> list[str]:
+    """What a model might be asked to begin with: the prompts of the run it comes from, else something common."""
+    try:
+        layout = find_run(split_checkpoint(reference)[0], root) if reference else None
+    except WorkbenchError:
+        layout = None
+    sampling = _section(layout, "sampling") if layout is not None else {}
+    prompts = sampling.get("prompts")
+    own = [prompt for prompt in prompts if isinstance(prompt, str)] if isinstance(prompts, list) else []
+    return own[:_MOST_IDEAS] or list(_COMMON_IDEAS)
+
+
 def base_model(layout: RunLayout) -> str | None:
     """The model a run started from, None if it began from nothing or its file cannot be read."""
-    try:
-        model = tomllib.loads(layout.config.read_text("utf-8")).get("model", {})
-    except (OSError, ValueError):
-        return None
-    name = model.get("name_or_path") if isinstance(model, dict) else None
+    name = _section(layout, "model").get("name_or_path")
     return name if isinstance(name, str) else None
 
 
@@ -43,3 +62,9 @@ def newest_model(layout: RunLayout) -> str | None:
     """The newest checkpoint of a run as a reference, None if it has none yet."""
     checkpoints = list_checkpoints(layout)
     return f"{layout.id}@{checkpoints[-1].step}" if checkpoints else None
+
+
+def _section(layout: RunLayout, name: str) -> dict[str, Any]:
+    """A section of a run's configuration; empty if it has none or cannot be read."""
+    section = read_config(layout).get(name)
+    return section if isinstance(section, dict) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from tui_trainer.errors import WorkbenchError
 from tui_trainer.runs.store import split_checkpoint
 from tui_trainer.text import safe_line
 from tui_trainer.tui.chat.describe import short_name, slot_note
-from tui_trainer.tui.chat.targets import model_options, newest_model
+from tui_trainer.tui.chat.targets import ideas, model_options, newest_model
 from tui_trainer.tui.feeds.chat import ChatFeed
 from tui_trainer.tui.screens.base import WorkbenchScreen
 from tui_trainer.tui.screens.pick_model import PickModel
@@ -52,6 +53,7 @@ class ModelsScreen(WorkbenchScreen):
         super().__init__(session)
         self.models = ChatFeed(session.services.chat, self._slot_changed)
         self._was_chosen = False
+        self._asked_of: str | None = None
 
     def on_mount(self) -> None:
         """Choose a model to begin with; it is loaded when the first question is asked."""
@@ -87,6 +89,12 @@ class ModelsScreen(WorkbenchScreen):
         line.update(Content.assemble((sign, "bold $accent"), (f"{reference} ", "bold $primary"), note))
         if name == "b":
             self._slot_changed("a")
+        elif slot.reference != self._asked_of:
+            self._asked_of = slot.reference
+            self.show_ideas(ideas(slot.run or slot.reference, self.session.root))
+
+    def show_ideas(self, prompts: Sequence[str]) -> None:
+        """Called with what the model might be asked when another one was chosen."""
 
     def _show_ages(self) -> None:
         for name in ("a", "b"):

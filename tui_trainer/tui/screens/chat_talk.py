@@ -79,6 +79,12 @@ class TalkScreen(KnobsScreen):
             asked_for=self._knobs.asked_for(),
         )
 
+    def show_ideas(self, prompts: Sequence[str]) -> None:
+        """Offer them in the empty transcript and in the empty line."""
+        self.transcript.ideas = prompts
+        self.line.ideas = [] if self.conversation.root.children else prompts
+        self.transcript.redraw()
+
     # Asking
 
     @on(PromptLine.Submitted)
@@ -91,6 +97,7 @@ class TalkScreen(KnobsScreen):
             self.action_model("a")
             return
         editing, self._editing = self._editing, None
+        self.line.ideas = ()
         self.line.fill("")
         self._show_line()
         question = (

@@ -60,12 +60,12 @@ class LiveSettings(ModalScreen[dict[str, Any] | None]):
         self._first = field
         self._is_typing = is_typing
         self._changes: dict[str, Any] = {}
+        self._ended_as = ""
 
     def compose(self) -> ComposeResult:
         """Fields, a line to type into, what that means, the learning rate before and after."""
         with Vertical() as box:
             box.border_title = "Change while it runs"
-            box.border_subtitle = "enter edits · s sends · u takes back · esc leaves"
             yield OptionList(*(Option(self._line(name)) for name in FIELDS))
             yield Input(id="live-value", disabled=True)
             yield Static("", id="live-error", markup=False)
@@ -98,6 +98,7 @@ class LiveSettings(ModalScreen[dict[str, Any] | None]):
     def _show(self) -> None:
         for at, name in enumerate(FIELDS):
             self._list.replace_option_prompt_at_index(at, self._line(name))
+        self.query_one(Vertical).border_subtitle = self._keys()
         told = list(effects(self._run, self._changes)) if self._changes else []
         text = "; ".join(told) if told else help_of(self._field, self._run)
         self.query_one("#live-help", Static).update(Content(safe(text)))
@@ -107,6 +108,25 @@ class LiveSettings(ModalScreen[dict[str, Any] | None]):
         note = "dim: as it is · bright: as it would be" if self._changes else ""
         plot = Plot("learning rate", curves, [Mark(self._run.step, "▾")], note=note, from_zero=True, x_max=end)
         self.query_one(Chart).show(plot)
+
+    def _keys(self) -> str:
+        """What the keys do now; how many changes wait to be sent."""
+        if self._ended_as:
+            return "esc leaves"
+        waiting = len(self._changes)
+        sends = f"s sends {waiting} change{'s' if waiting != 1 else ''}" if waiting else "nothing to send yet"
+        return f"enter edits · {sends} · u takes back · esc leaves"
+
+    def run_ended(self, state: str) -> None:
+        """The run is over: say that nothing can be sent any more."""
+        if not self._ended_as:
+            self._ended_as = state
+            self._show()
+            self._say_ended()
+
+    def _say_ended(self) -> None:
+        text = f"The run is {self._ended_as}: nothing can be changed any more. r on Train resumes it."
+        self.query_one("#live-error", Static).update(Content(safe(text)))
 
     @on(OptionList.OptionHighlighted)
     def _another_field(self) -> None:
@@ -178,7 +198,10 @@ class LiveSettings(ModalScreen[dict[str, Any] | None]):
         self._list.action_cursor_down() if step > 0 else self._list.action_cursor_up()
 
     def action_send(self) -> None:
-        """Return what was changed."""
+        """Return what was changed, unless there is no run any more that could take it."""
+        if self._ended_as:
+            self._say_ended()
+            return
         if not {*self._changes} & {*_OTHER_END}:
             self._changes.pop("schedule", None)
         self.dismiss(self._changes or None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import ClassVar
 
 from textual import work
-from textual.binding import Binding, BindingType
+from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
 from textual.widget import Widget
@@ -20,12 +21,15 @@ from tui_trainer.runs.snapshot import RunView
 from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.screens.curves import CurvesScreen
+from tui_trainer.tui.screens.live_settings import LiveSettings
 from tui_trainer.tui.widgets.answers import Answers
 from tui_trainer.tui.widgets.event_list import EventList
 from tui_trainer.tui.widgets.log_pane import LogPane
 from tui_trainer.tui.widgets.sample_view import TabStrip
 
 _PANES = ("events", "log", "samples")
+_KEYS_WHILE_LIVE = {"train-stop", "train-rate", "train-change", "train-save", "train-eval", "train-pause"}
+_KEYS_AFTERWARDS = {"train-resume", "train-reason", "mode-runs"}
 _WELCOME = """No run is in view.
 
   2   set the arguments and launch one with L
@@ -84,6 +88,7 @@ class TrainScreen(CurvesScreen):
     def on_mount(self) -> None:
         """Follow the run in view."""
         self._pane = "events"
+        self._was_over = False
         self._sending = asyncio.Lock()
         super().on_mount()
         self.session.run.opened.subscribe(self, self._opened)
@@ -96,6 +101,14 @@ class TrainScreen(CurvesScreen):
     def main_pane(self) -> Widget:
         """The events."""
         return self.query_one("#events")
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        """All keys; of a run that is over the key line shows those that lead on, not those that steer it."""
+        active, view = super().active_bindings, self.session.run.view
+        if view is None or not view.status.state.is_over:
+            return active
+        return {key: entry._replace(binding=_shown_afterwards(entry.binding)) for key, entry in active.items()}
 
     # What is shown
 
@@ -116,6 +129,12 @@ class TrainScreen(CurvesScreen):
 
     def _show_run(self, view: RunView) -> None:
         super()._show_run(view)
+        is_over = view.status.state.is_over
+        if is_over is not self._was_over:
+            self._was_over = is_over
+            self.refresh_bindings()
+        if is_over and isinstance(self.app.screen, LiveSettings):
+            self.app.screen.run_ended(view.status.state.value)
         if not self.is_current:
             return
         self.add_class("-open")
@@ -198,7 +217,6 @@ class TrainScreen(CurvesScreen):
     def action_change(self, field: str) -> None:
         """Offer what can be changed while the run goes on."""
         from tui_trainer.tui.live_fields import live_run
-        from tui_trainer.tui.screens.live_settings import LiveSettings
 
         view, layout = self.session.run.view, self._live_run()
         if layout is None or view is None:
@@ -223,6 +241,12 @@ class TrainScreen(CurvesScreen):
             self.say(_why_not_live(view))
         else:
             self.app.push_screen(Stopping(layout))
+
+
+def _shown_afterwards(binding: Binding) -> Binding:
+    """A key of a run that is over, shown if it leads on."""
+    is_shown = binding.id in _KEYS_AFTERWARDS or (binding.show and binding.id not in _KEYS_WHILE_LIVE)
+    return replace(binding, show=is_shown)
 
 
 def _why_not_live(view: RunView | None) -> str:
@@ -281,6 +305,9 @@ def numbers(view: RunView, width: int) -> Content:
         parts[1:1] = [(safe_line(view.pause.message), "$error"), ("\n", "")]
     if status.reason and status.state.is_over:
         parts.append((safe_line(f" {status.reason}: {status.remedy}"), "$error"))
+    if view.late:
+        names = ", ".join(" ".join((command.name, *command.arguments)) for command in view.late)
+        parts.append((safe_line(f" came after the end and changed nothing: {names}"), "$warning"))
     if view.num_torn:
         parts.append((f" {view.num_torn} unreadable lines", "$warning"))
     return Content.assemble(*parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -11,7 +12,11 @@ from textual.widgets import TextArea
 
 
 class PromptLine(TextArea):
-    """A field that grows with its text, up to a third of the screen."""
+    """A field that grows with its text, up to a third of the screen.
+
+    Attributes:
+        ideas: what up and down put into the line while nothing of one's own stands there.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "submit", "Send", id="line-send", tooltip="Send what the line says"),
@@ -35,6 +40,7 @@ class PromptLine(TextArea):
 
     def __init__(self, placeholder: str, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(placeholder=placeholder, id=id, highlight_cursor_line=False)
+        self.ideas: Sequence[str] = ()
 
     async def _on_key(self, event: Key) -> None:
         if event.key == "enter":
@@ -42,7 +48,17 @@ class PromptLine(TextArea):
             event.prevent_default()
             self.action_submit()
             return
+        if event.key in ("up", "down") and self.ideas and (not self.text or self.text in self.ideas):
+            event.stop()
+            event.prevent_default()
+            self._take_idea(1 if event.key == "down" else -1)
+            return
         await super()._on_key(event)
+
+    def _take_idea(self, direction: int) -> None:
+        """The idea after or before the one in the line; past the last the line is empty again."""
+        choices = ["", *self.ideas]
+        self.fill(choices[(choices.index(self.text) + direction) % len(choices)])
 
     def check_consume_key(self, key: str, character: str | None = None) -> bool:
         """Also the slash, of which Textual does not know that it is a character."""

@@ -19,7 +19,7 @@ from textual.widgets import Static
 
 from tui_trainer.tui.chat.colours import PLAIN
 from tui_trainer.tui.chat.tree import Conversation, Turn
-from tui_trainer.tui.widgets.turn_text import Looks, hint_text, system_text, turn_text
+from tui_trainer.tui.widgets.turn_text import Looks, begin_text, hint_text, system_text, turn_text
 
 
 class Said(Static):
@@ -94,7 +94,7 @@ class Transcript(VerticalScroll, can_focus=True):
     Transcript {
         height: 1fr;
         scrollbar-size-vertical: 1;
-        & > #said-before, & > #goes-on { width: 100%; height: auto; padding: 0 2; }
+        & > #said-before, & > #begin, & > #goes-on { width: 100%; height: auto; padding: 0 2; }
         & > TurnView { margin-bottom: 1; }
         &:focus Said.-selected { border-left: outer $primary; }
     }
@@ -110,13 +110,15 @@ class Transcript(VerticalScroll, can_focus=True):
         super().__init__(id=id)
         self.conversation = Conversation()
         self.system: str | None = None
+        self.ideas: Sequence[str] = ()
         self.mode = PLAIN
         self.unfolded: set[int] = set()
         self._selected: Turn | None = None
 
     def compose(self) -> ComposeResult:
-        """What was said before, and what else follows the end."""
+        """What was said before, how to begin, and what else follows the end."""
         yield Static("", id="said-before", markup=False)
+        yield Static("", id="begin", markup=False)
         yield Static("", id="goes-on", markup=False)
 
     def on_mount(self) -> None:
@@ -170,6 +172,8 @@ class Transcript(VerticalScroll, can_focus=True):
         for said in self.query(Said):
             said.set_class(said.turn is selected, "-selected")
         self._put("#said-before", system_text(self.system))
+        is_new = tip is self.conversation.root and not tip.children
+        self._put("#begin", begin_text(self.ideas) if is_new and self.ideas else Content(""))
         self._put("#goes-on", hint_text(len(tip.children) if tip.following is None else 0))
 
     def _put(self, selector: str, text: Content) -> None:

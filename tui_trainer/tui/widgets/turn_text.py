@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from textual.content import Content
@@ -61,6 +61,12 @@ def hint_text(num_branches: int) -> Content:
         return Content("")
     branches = "a branch goes" if num_branches == 1 else f"{num_branches} branches go"
     return Content.styled(f"↳ {branches} on from here: down enters, b shows all\n", "$text-disabled")
+
+
+def begin_text(ideas: Sequence[str]) -> Content:
+    """How to begin, and with what."""
+    said = "Nothing was said yet. Type below and press enter, or take one of these with down and up:\n"
+    return Content.assemble((said, "$text-muted"), *((f"\n  · {safe_line(idea)}", "$text") for idea in ideas), "\n")
 
 
 def legend_text(mode: str) -> Content:
