@@ -13,7 +13,16 @@ from tui_trainer.config.training import TrainingConfig
 from tui_trainer.runs.events import ControlApplied
 from tui_trainer.runs.journal import JournalWriter
 from tui_trainer.runs.snapshot import RunReader
-from tui_trainer.tui.live_fields import FIELDS, LiveRun, effects, help_of, live_run, parse_change, rate_curve
+from tui_trainer.tui.live_fields import (
+    FIELDS,
+    LiveRun,
+    effects,
+    help_of,
+    live_run,
+    parse_change,
+    rate_curve,
+    read_training,
+)
 
 
 def going(**changes: Any) -> LiveRun:
@@ -33,7 +42,7 @@ def test_values_and_course_follow_the_changes_made_so_far(tmp_path: Path) -> Non
     reader = RunReader(layout)
     while reader.advance(1.0) or reader.has_more:
         pass
-    run = live_run(layout, reader.view)
+    run = live_run(read_training(layout), reader.view)
     assert run.values["learning_rate"] == 1e-4  # set at step 300
     assert run.values["max_steps"] == run.max_steps == 1650
     assert run.values["eval_steps"] is None

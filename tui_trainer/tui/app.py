@@ -21,7 +21,7 @@ from tui_trainer.tui.safety import with_safe_filter
 from tui_trainer.tui.screens.base import WorkbenchScreen
 from tui_trainer.tui.services import Services, real_services
 from tui_trainer.tui.session import Session
-from tui_trainer.tui.target import Opening, find_opening
+from tui_trainer.tui.target import Opening, wait_for_opening
 from tui_trainer.tui.theme import WORKBENCH
 from tui_trainer.tui.widgets.topbar import MODES
 
@@ -145,6 +145,6 @@ def run(target: str | None = None, *, argv: Sequence[str] = ()) -> int:
     Returns:
         The exit code.
     """
-    app = WorkbenchApp(real_services(argv), find_opening(target))
+    app = WorkbenchApp(real_services(argv), wait_for_opening(target))
     app.run()
     return app.return_code or 0

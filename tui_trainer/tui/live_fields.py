@@ -1,6 +1,7 @@
 """The fields of a run that can be changed while it goes on: their present values, what may be typed, what it would do.
 
-Pure functions over the run's configuration and what its events tell; shown by `tui.screens.live_settings`.
+Pure functions over the run's configuration and what its events tell, but for the one that reads it; shown by
+`tui.screens.live_settings`.
 """
 
 from __future__ import annotations
@@ -86,13 +87,17 @@ class LiveRun:
         return LiveRun(self.training, values, course, self.step, end, self.step_seconds, self.epoch)
 
 
-def live_run(layout: RunLayout, view: RunView) -> LiveRun:
-    """The run as its configuration and its events tell.
+def read_training(layout: RunLayout) -> TrainingConfig:
+    """The section of the run's configuration as it began.
 
     Raises:
         ConfigurationError: the configuration cannot be read.
     """
-    training = resolve([Values(Layer.FILE, read_document(layout.config))]).config.training
+    return resolve([Values(Layer.FILE, read_document(layout.config))]).config.training
+
+
+def live_run(training: TrainingConfig, view: RunView) -> LiveRun:
+    """The run as its configuration and its events tell."""
     names = [name for name in FIELDS if name != "schedule"]
     values: dict[str, Any] = {name: getattr(training, name) for name in names}
     values |= {"schedule": "stretch", "max_steps": view.max_steps}

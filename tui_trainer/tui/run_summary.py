@@ -45,9 +45,7 @@ def summarise_all(root: Path, known: Mapping[str, RunSummary]) -> list[RunSummar
     """The lines of all runs of a store, newest first; what is known of a run that is over is not read again."""
     return [
         old
-        if (old := known.get(record.id)) is not None
-        and old.record.status == record.status
-        and record.status.state.is_over
+        if (old := known.get(record.id)) is not None and old.record == record and record.status.state.is_over
         else summarise(record)
         for record in list_runs(root)
     ]

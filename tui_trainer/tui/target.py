@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from tui_trainer.errors import UsageError
+from tui_trainer.paths import runs_dir
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.store import find_run, list_runs
+from tui_trainer.text import safe_line
 
 if TYPE_CHECKING:
     from tui_trainer.config.draft import Draft
+
+
+_PATIENCE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,29 @@ def find_opening(target: str | None, root: Path | None = None) -> Opening:
     draft = Draft(origin="defaults")
     draft.set("data.path", target)
     return Opening("data", draft=draft)
+
+
+def wait_for_opening(target: str | None, root: Path | None = None, *, patience: float = _PATIENCE_SECONDS) -> Opening:
+    """`find_opening` in a thread, which ctrl+c leaves behind; says on stderr what it waits for if that takes long.
+
+    Raises:
+        WorkbenchError: as `find_opening`.
+    """
+    found: Future[Opening] = Future()
+
+    def find() -> None:
+        try:
+            found.set_result(find_opening(target, root))
+        except BaseException as error:  # it is raised where it is waited for
+            found.set_exception(error)
+
+    # daemon: an operation on a dead network disk does not keep the interpreter from its end
+    Thread(target=find, name="opening", daemon=True).start()
+    try:
+        return found.result(patience)
+    except TimeoutError:
+        sys.stderr.write(f"reading the run store {safe_line(str(root or runs_dir()))} …\n")
+        return found.result()
 
 
 def draft_from(reference: str) -> Draft:

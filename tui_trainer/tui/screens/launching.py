@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import ClassVar
 
 from textual import on, work
@@ -91,21 +92,23 @@ class LaunchingScreen(EditingScreen):
         else:
             go_on(True)
 
-    def _choose_turn(self, *, is_queued: bool) -> None:
+    @work(group="turn", exclusive=True)
+    async def _choose_turn(self, *, is_queued: bool) -> None:
         """Launch or queue; where other runs are at work, ask which of the two is meant."""
         from tui_trainer.procs.queue import Queue
 
-        others = [] if is_queued else Queue().entries()
-        if not others:
-            self._start(is_queued=is_queued)
-            return
-        at_work = ", ".join(entry.layout.id for entry in others[:3]) + (" and others" if len(others) > 3 else "")
-        options = [
-            ("queue", "wait in the queue", "starts by itself when what it needs is free"),
-            ("now", "launch now", "beside them: they share memory and speed"),
-        ]
-        dialog = Pick("Other runs are at work or wait", options, about=at_work)
-        self.app.push_screen(dialog, lambda how: self._start(is_queued=how == "queue") if how else None)
+        others = [] if is_queued else await asyncio.to_thread(Queue().entries)
+        if others:
+            at_work = ", ".join(entry.layout.id for entry in others[:3]) + (" and others" if len(others) > 3 else "")
+            options = [
+                ("queue", "wait in the queue", "starts by itself when what it needs is free"),
+                ("now", "launch now", "beside them: they share memory and speed"),
+            ]
+            how = await self.app.push_screen_wait(Pick("Other runs are at work or wait", options, about=at_work))
+            if not how:
+                return
+            is_queued = how == "queue"
+        self._start(is_queued=is_queued)
 
     def _data_doubts(self) -> list[str]:
         verdict = self.session.dataset.state.verdict

@@ -5,6 +5,7 @@ Opened by the Runs and Train screens; closes with the run that goes on.
 
 from __future__ import annotations
 
+import asyncio
 import textwrap
 from typing import TYPE_CHECKING, ClassVar
 
@@ -171,17 +172,14 @@ class Resuming(ModalScreen[RunLayout | None]):
 
     # Keys
 
-    def action_pick(self) -> None:
+    @work(group="pick", exclusive=True)
+    async def action_pick(self) -> None:
         """Choose another checkpoint."""
         options = [
             (str(found.step), f"step {fmt.count(found.step)}", fmt.size(found.bytes))
-            for found in reversed(list_checkpoints(self._layout))
+            for found in reversed(await asyncio.to_thread(list_checkpoints, self._layout))
         ]
-        if options:
-            self.app.push_screen(Pick("Go on from", options, self._step), self._picked)
-
-    def _picked(self, step: str | None) -> None:
-        if step:
+        if options and (step := await self.app.push_screen_wait(Pick("Go on from", options, self._step))):
             self._step = step
             self._make_plan(self._reference, tuple(self._assignments))
 

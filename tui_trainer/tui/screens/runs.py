@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from pathlib import Path
 from typing import ClassVar
 
 from textual import on, work
@@ -14,15 +13,12 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from tui_trainer.errors import WorkbenchError
-from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.snapshot import RunReader
-from tui_trainer.runs.store import hidden_runs, list_checkpoints, rename_run, run_size
+from tui_trainer.runs.store import hidden_runs, list_checkpoints
 from tui_trainer.text import safe_line
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.run_summary import RunSummary, read_config, summarise_all
-from tui_trainer.tui.screens.base import WorkbenchScreen
-from tui_trainer.tui.widgets.ask import AskText, Confirm
+from tui_trainer.tui.screens.keeping import KeepingScreen
 from tui_trainer.tui.widgets.chart import Chart, Curve, Plot
 from tui_trainer.tui.widgets.cursor_list import CursorList, Heading
 from tui_trainer.tui.widgets.pairs import Pairs
@@ -37,7 +33,7 @@ _WELCOME = """No runs yet in {store}
   2   set the arguments and launch one with L"""
 
 
-class RunsScreen(WorkbenchScreen):
+class RunsScreen(KeepingScreen):
     """The table of runs and the details of the one under the cursor."""
 
     CSS_PATH = "runs.tcss"
@@ -84,7 +80,7 @@ class RunsScreen(WorkbenchScreen):
         """Read the store now and every two seconds."""
         self._summaries: dict[str, RunSummary] = {}
         super().on_mount()
-        self.set_interval(_POLL_SECONDS, self._refresh)
+        self.set_interval(_POLL_SECONDS, self.refresh_list)
         self.query_one("#runs").focus()
 
     def main_pane(self) -> Widget:
@@ -93,9 +89,10 @@ class RunsScreen(WorkbenchScreen):
 
     def on_screen_resume(self) -> None:
         """Read the store."""
-        self._refresh()
+        self.refresh_list()
 
-    def _refresh(self) -> None:
+    def refresh_list(self) -> None:
+        """Read the store, if anybody looks."""
         if self.is_current:
             self._read_store()
 
@@ -126,7 +123,7 @@ class RunsScreen(WorkbenchScreen):
     async def _show_details(self) -> None:
         """Read the run under the cursor, a moment after it stopped moving."""
         await asyncio.sleep(_SETTLE_SECONDS)
-        summary = self._current()
+        summary = self.current()
         if summary is None:
             return
         self.query_one(Pairs).show(await asyncio.to_thread(details, summary))
@@ -136,15 +133,10 @@ class RunsScreen(WorkbenchScreen):
             reader.apply(_SLICE_SECONDS)
         self.query_one("#curve", Chart).show(_curve(reader))
 
-    def _current(self) -> RunSummary | None:
+    def current(self) -> RunSummary | None:
+        """The run under the cursor."""
         run = self.query_one(RunTable).run
         return self._summaries.get(run.id) if run else None
-
-    def _current_layout(self) -> RunLayout | None:
-        summary = self._current()
-        if summary is None:
-            self.say("no run under the cursor")
-        return summary.record.layout if summary else None
 
     @on(CursorList.Chosen, "#runs")
     async def _chosen(self) -> None:
@@ -152,111 +144,30 @@ class RunsScreen(WorkbenchScreen):
 
     async def action_open_run(self) -> None:
         """Bring the run into view."""
-        if (layout := self._current_layout()) is not None:
+        if (layout := self.current_layout()) is not None:
             self.session.run.open(layout)
             await self.run_action("app.go('train')")
 
     async def action_chat(self) -> None:
         """Talk to the run's newest checkpoint."""
-        if (layout := self._current_layout()) is not None:
+        if (layout := self.current_layout()) is not None:
             self.session.run.open(layout)
             self.session.talks_to_run = True
             await self.run_action("app.go('chat')")
 
-    async def action_clone(self) -> None:
-        """Take the run's configuration into Args."""
-        from tui_trainer.config.cloning import clone
-        from tui_trainer.procs.orders import started_in
-
-        if (layout := self._current_layout()) is None:
-            return
-        try:
-            draft = clone(layout.config, started_in=started_in(layout), here=Path.cwd())
-        except WorkbenchError as error:
-            self.say(str(error), problem=True)
-            return
-        draft.origin = layout.id
-        self.session.set_draft(draft)
-        await self.run_action("app.go('args')")
-
     def action_resume(self) -> None:
         """Show what going on from the run's newest checkpoint means."""
-        if (layout := self._current_layout()) is not None:
+        if (layout := self.current_layout()) is not None:
             self.offer_resume(layout)
-
-    def action_config(self) -> None:
-        """Show the run's configuration."""
-        from tui_trainer.tui.screens.text import TextScreen
-
-        if (layout := self._current_layout()) is not None:
-            try:
-                text = layout.config.read_text("utf-8", "replace")
-            except OSError as error:
-                text = f"{layout.config} cannot be read: {error.strerror}"
-            self.app.push_screen(TextScreen(layout.id, text))
 
     def action_stop(self) -> None:
         """Open the stop ladder of the run under the cursor."""
         from tui_trainer.tui.screens.stopping import Stopping
 
-        if (summary := self._current()) is None or summary.record.status.state.is_over:
+        if (summary := self.current()) is None or summary.record.status.state.is_over:
             self.say("no run is going on under the cursor")
         else:
             self.app.push_screen(Stopping(summary.record.layout))
-
-    def action_change_place(self, direction: int) -> None:
-        """Move a waiting run in the queue."""
-        from tui_trainer.procs.queue import Queue
-
-        if (summary := self._current()) is None or not summary.record.status.queue_place:
-            self.say("the run under the cursor does not wait in the queue")
-            return
-        try:
-            place = Queue().move(summary.record.layout, summary.record.status.queue_place + direction)
-        except WorkbenchError as error:
-            self.say(str(error), problem=True)
-        else:
-            self.say(f"place {place} in the queue")
-            self._refresh()
-
-    def action_rename(self) -> None:
-        """Ask for another name."""
-        if (summary := self._current()) is not None:
-            text = "Letters, digits, dots and dashes. The id stays."
-            self.app.push_screen(AskText("Rename", summary.record.name, text), self._renamed)
-
-    def _renamed(self, name: str | None) -> None:
-        layout = self._current_layout()
-        if name and layout is not None:
-            try:
-                rename_run(layout, name)
-            except (WorkbenchError, OSError) as error:
-                self.say(str(error), problem=True)
-            self._summaries.pop(layout.id, None)
-            self._refresh()
-
-    def action_delete(self) -> None:
-        """Ask whether to delete the run."""
-        layout = self._current_layout()
-        if layout is None:
-            return
-        size = fmt.size(run_size(layout))
-        details = [layout.id, f"{len(list_checkpoints(layout))} checkpoints, {size} in all. This cannot be undone."]
-        self.app.push_screen(Confirm("Delete the run?", details, f"deletes {size}"), self._deleted)
-
-    def _deleted(self, is_sure: bool | None) -> None:
-        layout = self._current_layout()
-        if not is_sure or layout is None:
-            return
-        from tui_trainer.procs.removal import remove_run
-
-        try:
-            freed = remove_run(layout)
-        except WorkbenchError as error:
-            self.say(str(error), problem=True)
-        else:
-            self.say(f"deleted, {fmt.size(freed)} free again")
-            self._refresh()
 
 
 def _line(summary: RunSummary, is_in_view: bool) -> RunLine:

@@ -214,22 +214,21 @@ class TrainScreen(CurvesScreen):
         else:
             self.say(f"{name} sent; the trainer answers at its next step")
 
-    def action_change(self, field: str) -> None:
-        """Offer what can be changed while the run goes on."""
-        from tui_trainer.tui.live_fields import live_run
+    @work(group="change", exclusive=True)
+    async def action_change(self, field: str) -> None:
+        """Offer what can be changed while the run goes on, and send what was changed."""
+        from tui_trainer.tui.live_fields import live_run, read_training
 
         view, layout = self.session.run.view, self._live_run()
         if layout is None or view is None:
             return
         try:
-            run = live_run(layout, view)
+            configured = await asyncio.to_thread(read_training, layout)
         except WorkbenchError as error:
             self.say(str(error), problem=True)
-        else:
-            self.app.push_screen(LiveSettings(run, field, is_typing=field == "learning_rate"), self._changes_made)
-
-    def _changes_made(self, changes: dict[str, object] | None) -> None:
-        if changes:
+            return
+        form = LiveSettings(live_run(configured, view), field, is_typing=field == "learning_rate")
+        if changes := await self.app.push_screen_wait(form):
             self._send("set", changes)
 
     def action_stop(self) -> None:

@@ -160,7 +160,16 @@ class Confirm(ModalScreen[bool]):
         with Vertical() as box:
             box.border_title = Content(safe(self._question))
             box.border_subtitle = Content(safe(f"y {self._yes} · n leaves it"))
-            yield Static(Content("\n".join(safe(line) for line in self._details)))
+            yield Static(self._text())
+
+    def describe(self, details: Sequence[str]) -> None:
+        """Show other details, as when they were still being read as the question was asked."""
+        self._details = details
+        if self.is_mounted:
+            self.query_one(Static).update(self._text())
+
+    def _text(self) -> Content:
+        return Content("\n".join(safe(line) for line in self._details))
 
     def action_answer(self, answer: bool) -> None:
         """Take the answer."""
