@@ -71,7 +71,7 @@ class FakeDataWorker:
                 "count": 2,
                 "rows": PROBLEM_ROWS,
                 "message": "the answer is cut",
-                "title": "lose part of the answer",
+                "title": "with a cut answer",
                 "remedy": "Raise data.max_length.",
             }
         ]

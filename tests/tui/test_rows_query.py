@@ -91,7 +91,7 @@ def test_what_cannot_be_trained_on_is_said_before_all_else() -> None:
 
 
 def test_problems_are_told_in_words() -> None:
-    problems = [{"code": "template_no_tools", "title": "lose tools in the template", "count": 5700}]
+    problems = [{"code": "template_no_tools", "title": "with tools lost in the template", "count": 5700}]
     line = verdict_line(DatasetState(verdict={"num_rows": 9000, "problems": problems}), True).plain
-    assert "5\u202f700 lose tools in the template" in line
+    assert "5\u202f700 with tools lost in the template" in line
     assert "template_no_tools" not in line

@@ -51,7 +51,7 @@ _WORDING: dict[Code, _Wording] = {
     ),
     Code.SCHEMA: _Wording(
         "error",
-        "do not fit the format",
+        "of another format",
         "columns or types that do not fit the format",
         'Mend them, or say which column plays which role, as data.columns = {prompt = "question", '
         'completion = "answer"}; they are left out of training.',
@@ -64,7 +64,7 @@ _WORDING: dict[Code, _Wording] = {
     ),
     Code.ANSWER_CUT: _Wording(
         "error",
-        "lose part of the answer",
+        "with a cut answer",
         "part of the answer is lost to data.max_length",
         'Raise data.max_length, or set data.truncation to "left" or "drop".',
     ),
@@ -92,7 +92,7 @@ _WORDING: dict[Code, _Wording] = {
     ),
     Code.DOUBLE_BOS: _Wording(
         "error",
-        "begin twice (BOS)",
+        "with a doubled BOS",
         "the begin-of-text token comes twice",
         "Remove it from the rows or from the template.",
     ),
@@ -115,23 +115,23 @@ _WORDING: dict[Code, _Wording] = {
         "That is fine for short answers to long prompts.",
     ),
     Code.DUPLICATE: _Wording(
-        "warning", "doubles", "the same tokens as an earlier row", "Remove them unless it is meant."
+        "warning", "doubled", "the same tokens as an earlier row", "Remove them unless it is meant."
     ),
     Code.TEMPLATE_DROPS_CONTENT: _Wording(
         "error",
-        "lose content in the template",
+        "with content lost in the template",
         "content that the chat template leaves out",
         "Choose a template that prints every message.",
     ),
     Code.TEMPLATE_NOT_PREFIX: _Wording(
         "error",
-        "differ from a chat",
+        "unlike a chat",
         "what is trained differs from what a chat shows the model",
         'Set data.train_on to "last", choose another template, or give the variables by data.template_kwargs.',
     ),
     Code.TEMPLATE_NO_TOOLS: _Wording(
         "error",
-        "lose tools in the template",
+        "with tools lost in the template",
         "tools or tool calls that the chat template leaves out",
         "Choose a template that knows tools.",
     ),
@@ -149,13 +149,13 @@ _WORDING: dict[Code, _Wording] = {
     ),
     Code.PREFERENCE_AS_SFT: _Wording(
         "error",
-        "judged answers",
+        "with judged answers",
         "answers that are judged good or bad, not examples to follow",
         "Set data.allow_preference_as_sft = true to train on the chosen side as plain examples.",
     ),
     Code.ENCODING: _Wording(
         "error",
-        "no valid text",
+        "not valid text",
         "bytes or characters that are no valid text",
         "Convert the file, as with iconv; the rows are left out.",
     ),
@@ -167,7 +167,7 @@ _WORDING: dict[Code, _Wording] = {
     ),
     Code.REMOTE_CODE: _Wording(
         "error",
-        "need code that is not run",
+        "with code that is not run",
         "needs code that is not run",
         "Convert the dataset to Parquet or JSON lines.",
     ),
