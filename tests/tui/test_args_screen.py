@@ -73,6 +73,15 @@ async def test_where_a_value_came_from_and_back(make_app: MakeApp) -> None:
         assert fields.field.value == "0.0002"
 
 
+async def test_the_field_of_that_name_is_found_first(make_app: MakeApp) -> None:
+    app = make_app("args")
+    async with app.run_test(size=SIZE) as pilot:
+        await _ready(app, pilot)
+        await pilot.press("slash", *"max_steps", "enter")
+        fields = app.screen.query_one("#fields", FieldList)
+        await wait_until(pilot, lambda: fields.field is not None and fields.field.key == "training.max_steps")
+
+
 async def test_search_finds_fields_by_what_they_do(make_app: MakeApp) -> None:
     app = make_app("args")
     async with app.run_test(size=SIZE) as pilot:

@@ -115,6 +115,7 @@ class ArgsScreen(FilingScreen, LaunchingScreen):
         knobs = [
             knob for key, knob in catalogue().items() if not key.startswith("data.sources.") and self._is_shown(knob)
         ]
+        knobs.sort(key=lambda knob: _distance(knob.key, self._query.lower()))
         across = bool(self._query) or self._group == CHANGED
         lines: list[Field] = []
         if self._group == "LoRA" and not self._query:
@@ -270,3 +271,8 @@ class ArgsScreen(FilingScreen, LaunchingScreen):
         fields = self.query_one("#fields", FieldList)
         fields.go_to(key)
         fields.focus()
+
+
+def _distance(key: str, query: str) -> int:
+    """How far a field is from what is looked for: it is its name, is in its name, or is only told of it."""
+    return 0 if key == query or key.endswith(f".{query}") else 1 if query in key else 2
