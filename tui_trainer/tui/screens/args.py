@@ -206,6 +206,7 @@ class ArgsScreen(FilingScreen, LaunchingScreen):
     def _search_changed(self, event: Input.Changed) -> None:
         self._query = event.value.strip()
         self._show_fields()
+        self.query_one("#fields", FieldList).move_cursor(0)
 
     @on(Input.Submitted, "#search")
     def _search_submitted(self) -> None:
