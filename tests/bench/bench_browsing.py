@@ -76,8 +76,8 @@ def configuration(folder: Path, name: str, data: dict[str, object], model: Path,
 
 
 def _cpu(pid: int) -> float:
-    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+    # the clock of a process counts the threads that have ended, too; its number is that of clock_getcpuclockid(3)
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def _children(pid: int) -> list[int]:

@@ -48,6 +48,20 @@ async def test_rows_and_mask_of_the_first_row_show(make_app: MakeApp) -> None:
         assert view.sample.is_trained(app.screen.query_one(TokenFlow).cursor)
 
 
+async def test_neighbours_are_fetched_ahead_and_shown_from_memory(make_app: MakeApp, world: FakeWorld) -> None:
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        view = await _row_shown(app, pilot)
+        for row in range(1, 12):
+            await wait_until(pilot, lambda row=row: app.session.dataset.known_sample(row) is not None)  # type: ignore[misc]
+            await pilot.press("j")
+            await wait_until(pilot, lambda row=row: view.sample is not None and view.sample.row == row)  # type: ignore[misc]
+        asked = [params["row"] for method, params in world.data.calls if method == "sample"]
+        assert all(asked.count(row) == 1 for row in range(1, 12))
+        # what is far away is forgotten
+        assert app.session.dataset.known_sample(0) is None
+
+
 async def test_only_pages_that_are_looked_at_are_asked_for(make_app: MakeApp, world: FakeWorld) -> None:
     app = make_app("data")
     async with app.run_test(size=SIZE) as pilot:

@@ -78,8 +78,8 @@ def test_blank_lines_marks_and_line_ends_are_no_rows(tmp_path: Path) -> None:
 
 def _read_little(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred bytes at a time, so that small files have many chunks."""
-    for name in ("CHUNK_BYTES", "FIRST_CHUNK_BYTES"):
-        monkeypatch.setattr(f"tui_trainer.engine.data.sources.content.{name}", 100)
+    for name in ("content.CHUNK_BYTES", "content.FIRST_CHUNK_BYTES", "lines._CHUNK_BYTES"):
+        monkeypatch.setattr(f"tui_trainer.engine.data.sources.{name}", 100)
 
 
 def test_rows_are_reached_over_many_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

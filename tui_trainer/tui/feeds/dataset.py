@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ from tui_trainer.wire.row_query import RowQuery
 
 if TYPE_CHECKING:
     from tui_trainer.config.schema import RunConfig
+
+_KEPT_SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class DatasetFeed:
         self._worker = worker
         self._key: tuple[object, ...] = ()
         self._config: dict[str, Any] = {}
+        self._samples: OrderedDict[int, dict[str, Any]] = OrderedDict()
         self.state = DatasetState()
         self.changed: Signal[DatasetState] = Signal(app, "dataset-changed")
 
@@ -84,6 +89,7 @@ class DatasetFeed:
             return
         self._key = key
         self._config = config.model_dump(mode="json")
+        self._samples = OrderedDict()
         if config.data.path is None and not config.data.sources:
             self._become(DatasetState())
             return
@@ -211,7 +217,27 @@ class DatasetFeed:
         Raises:
             WorkbenchError: it cannot be rendered.
         """
-        return await self._ask("sample", {"row": row})
+        samples = self._samples
+        answer = samples[row] = samples.get(row) or await self._ask("sample", {"row": row})
+        samples.move_to_end(row)
+        while len(samples) > _KEPT_SAMPLES:
+            samples.popitem(last=False)
+        return answer
+
+    def known_sample(self, row: int) -> dict[str, Any] | None:
+        """What `sample` would answer, if that is here already."""
+        return self._samples.get(row)
+
+    def fetch_ahead(self, rows: Sequence[int]) -> None:
+        """Get samples that are likely to be looked at next."""
+        if wanted := [row for row in rows if row not in self._samples]:
+            self._start(self._fetch(wanted), "ahead")
+
+    async def _fetch(self, rows: Sequence[int]) -> None:
+        # whoever looks at the row is told what is wrong with it
+        with suppress(WorkbenchError):
+            for row in rows:
+                await self.sample(row)
 
     async def tokens(self, row: int, start: int) -> dict[str, Any]:
         """Further tokens of a row.

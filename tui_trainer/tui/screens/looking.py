@@ -70,7 +70,11 @@ class LookingScreen(BrowsingScreen):
         self.query_one(SampleView).focus_view()
 
     def look_at(self, row: int) -> None:
-        """Show a row; while one is on its way, the last one that was looked at comes next."""
+        """Show a row, at once if it was fetched ahead; while one is on its way, the last one looked at comes next."""
+        known = None if self._is_following else self.session.dataset.known_sample(row)
+        if known is not None:
+            self._sample_came(Sample.of(known))
+            return
         self._wanted = row
         if not self._is_following:
             self._is_following = True
@@ -101,12 +105,20 @@ class LookingScreen(BrowsingScreen):
             sample = Sample.of(request.result())
         except WorkbenchError as error:
             view.show(None, str(error))
+            pane.border_title = Content(f"Row {fmt.count(row)}")
         else:
-            view.show(sample)
-            self.sample_came(sample)
-            if view.view == "batch":
-                self._load_batch()
-        pane.border_title = Content(f"Row {fmt.count(row)}")
+            self._sample_came(sample)
+
+    def _sample_came(self, sample: Sample) -> None:
+        view = self.query_one(SampleView)
+        view.show(sample)
+        self.query_one("#sample-pane").border_title = Content(f"Row {fmt.count(sample.row)}")
+        self.sample_came(sample)
+        if view.view == "batch":
+            self._load_batch()
+        cursor = self.table.cursor
+        neighbours = self.table.numbers(cursor + 1, 1) + self.table.numbers(max(cursor - 1, 0), 1)
+        self.session.dataset.fetch_ahead(neighbours)
 
     def sample_came(self, sample: Sample) -> None:
         """Called with every row that is shown."""

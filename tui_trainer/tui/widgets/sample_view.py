@@ -102,6 +102,7 @@ class SampleView(Vertical):
         super().__init__(id=id)
         self.sample: Sample | None = None
         self.view = "tokens"
+        self._problem = ""
 
     def compose(self) -> ComposeResult:
         """The tab strip, the views, the status of what is under the cursor."""
@@ -118,14 +119,20 @@ class SampleView(Vertical):
 
     def show(self, sample: Sample | None, problem: str = "") -> None:
         """Show a row, or why it cannot be shown."""
-        self.sample = sample
+        self.sample, self._problem = sample, problem
         flow = self.query_one(TokenFlow)
         flow.show(sample)
         self.query_one(TokenGrid).show(sample, flow.cursor)
-        self.query_one("#view-messages", TextPane).show(list(_turn_blocks(sample, problem)))
-        self.query_one("#view-record", TextPane).show(list(_record_blocks(sample)))
+        self._show_text()
         self.query_one(TabStrip).note = self._summary(problem)
         self._show_status()
+
+    def _show_text(self) -> None:
+        """Show turns or record if that is the present view: wrapping the text of rows takes long."""
+        if self.view == "messages":
+            self.query_one("#view-messages", TextPane).show(list(_turn_blocks(self.sample, self._problem)))
+        elif self.view == "record":
+            self.query_one("#view-record", TextPane).show(list(_record_blocks(self.sample)))
 
     def take_window(self, answer: dict[str, Any]) -> None:
         """Take in further tokens of the row that is shown."""
@@ -162,6 +169,7 @@ class SampleView(Vertical):
         self.view = view
         self.query_one(ContentSwitcher).current = f"view-{view}"
         self.query_one(TabStrip).current = view
+        self._show_text()
         self._show_status()
         self.post_message(self.ViewChanged(view))
 

@@ -112,7 +112,6 @@ class TokenFlow(ScrollView, can_focus=True):
         self._lines, self._starts, self._next = [[]], [first], first
         self._layout_run += 1
         self._extend(self._layout_run)
-        self.call_after_refresh(self._show_cursor)
 
     def _extend(self, run: int) -> None:
         """Lay out for a slice of time, then let the app breathe."""
@@ -132,6 +131,8 @@ class TokenFlow(ScrollView, can_focus=True):
         set_content_size(self, Size(self.size.width, len(self._lines)))
         self.refresh()
         if before <= self.cursor < self._next:
+            self._show_cursor()
+            # a view that got its scroll bar just now can scroll only after the next layout
             self.call_after_refresh(self._show_cursor)
 
     def _place(self, token: int, text: str, used: int, width: int) -> int:

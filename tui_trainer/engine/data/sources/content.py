@@ -27,7 +27,7 @@ FIRST_CHUNK_BYTES = 256 << 10
 _ARROW_READ_BYTES = 1 << 12
 """Bytes that are asked of pyarrow at a time; those of one reading are lost where the data breaks."""
 
-_MIN_FREE_BYTES = 1 << 30
+MIN_FREE_BYTES = 1 << 30
 """Space that unpacking leaves on the disk."""
 
 Compression = str
@@ -52,8 +52,8 @@ class Content(Protocol):
     fault: str
     """Why the bytes end early, if they do; known after the last chunk."""
 
-    def next_chunk(self) -> bytes:
-        """The next bytes in order; empty at the end."""
+    def next_chunk(self, size: int | None = None) -> bytes:
+        """The next bytes in order, up to `size` or CHUNK_BYTES, fewer at first; empty at the end."""
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Bytes from within what `next_chunk` has given already."""
@@ -94,16 +94,16 @@ class _Plain:
         self._position = 0
         self._buffer = bytearray()
 
-    def next_chunk(self) -> bytes:
-        wanted = FIRST_CHUNK_BYTES if self._position == 0 else CHUNK_BYTES
+    def next_chunk(self, size: int | None = None) -> bytes:
+        wanted = FIRST_CHUNK_BYTES if self._position == 0 else size or CHUNK_BYTES
         if len(self._buffer) != wanted:
             self._buffer = bytearray(wanted)
         try:
-            size = os.preadv(self._file.fileno(), [self._buffer], self._position)
+            num_read = os.preadv(self._file.fileno(), [self._buffer], self._position)
         except OSError as error:
             raise unreadable(self._path, error) from None
-        self._position += size
-        return bytes(memoryview(self._buffer)[:size])
+        self._position += num_read
+        return bytes(memoryview(self._buffer)[:num_read])
 
     def read_at(self, offset: int, size: int) -> bytes:
         return _pread(self._file, offset, size, self._path)
@@ -121,10 +121,10 @@ class _Unpacked:
         self._is_begun = self._is_done = False
         self.fault = ""
 
-    def next_chunk(self) -> bytes:
+    def next_chunk(self, size: int | None = None) -> bytes:
         if self._is_done:
             return b""
-        chunk, fault = _read_up_to(self._stream, CHUNK_BYTES if self._is_begun else FIRST_CHUNK_BYTES)
+        chunk, fault = _read_up_to(self._stream, (size or CHUNK_BYTES) if self._is_begun else FIRST_CHUNK_BYTES)
         self._is_begun = True
         if fault:
             self.fault = f"the {self._compression} data {fault}"
@@ -139,7 +139,7 @@ class _Unpacked:
 
     def _keep(self, chunk: bytes) -> None:
         folder = tempfile.gettempdir()
-        if shutil.disk_usage(folder).free < _MIN_FREE_BYTES + len(chunk):
+        if shutil.disk_usage(folder).free < MIN_FREE_BYTES + len(chunk):
             raise MachineError(
                 f"there is no room in {folder} to unpack it",
                 where=str(self._path),
