@@ -303,7 +303,8 @@ def numbers(view: RunView, width: int) -> Content:
     if view.pause is not None and status.state.is_live:
         parts[1:1] = [(safe_line(view.pause.message), "$error"), ("\n", "")]
     if status.reason and status.state.is_over:
-        parts.append((safe_line(f" {status.reason}: {status.remedy}"), "$error"))
+        why = ": ".join(filter(None, (status.reason, status.remedy)))
+        parts.append((safe_line(f" {why}"), "$error"))
     if view.late:
         names = ", ".join(" ".join((command.name, *command.arguments)) for command in view.late)
         parts.append((safe_line(f" came after the end and changed nothing: {names}"), "$warning"))
