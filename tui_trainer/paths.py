@@ -45,6 +45,22 @@ def presets_dir() -> Path:
     return packaged if packaged.is_dir() else _PACKAGE.parent / "presets"
 
 
+def typed_path(text: str) -> Path:
+    """A path as a user types it, with the home folder for `~`; `~nobody`, who has none, stays as it is."""
+    try:
+        return Path(text.strip()).expanduser()
+    except RuntimeError:
+        return Path(text.strip())
+
+
+def is_there(path: Path) -> bool:
+    """Whether something lies at a path that a user typed; a name longer than any file's is just not there."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def make_private(directory: Path) -> Path:
     """Create `directory` (and its parents) readable by its owner only."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -371,7 +371,7 @@ def commands(bench: Bench, count: int, num_kills: int = 5) -> None:
 
 def _look_at_every_step() -> None:
     """Let the trainer look for commands so often that steps of milliseconds meet some."""
-    vars(mailbox)["POLL_SECONDS"] = 0.0
+    vars(mailbox).update(POLL_SECONDS=0.0, TALK_SECONDS=0.0)
 
 
 def _obey(told: list[tuple[int, Command]]) -> None:

@@ -13,6 +13,7 @@ from tui_trainer.config.catalogue import knobs_of, parse_text, shown
 from tui_trainer.config.knob_presets import SHAPING, find_knob_preset, list_knob_presets, save_knob_preset
 from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.errors import UsageError
+from tui_trainer.paths import is_there, typed_path
 from tui_trainer.runs.store import find_run, split_checkpoint
 from tui_trainer.text import safe, safe_line
 from tui_trainer.tui.chat.asking import take_scores
@@ -204,9 +205,9 @@ def _save(talking: Talk, argument: str) -> None:
     form, _, name = argument.partition(" ")
     if form not in FORMATS or not name.strip():
         raise UsageError("which format and which file?", remedy=f"/save FORMAT FILE; formats: {', '.join(FORMATS)}")
-    path = Path(name.strip()).expanduser()
+    path = typed_path(name)
     is_rows = FORMATS[form].is_rows
-    if path.exists() and not is_rows and not _may_replace(path):
+    if is_there(path) and not is_rows and not _may_replace(path):
         raise UsageError("is there already, and stays as it is", where=str(path))
     done = save(talking.conversation, talking.manner.system, form, path, append=is_rows)
     talk().print(safe_line(done), style="dim")

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from tui_trainer.cli.output import talk
-from tui_trainer.text import safe_line
+from tui_trainer.cli.output import show_task, talk
 from tui_trainer.tui.feeds.chat import Slot
 from tui_trainer.wire.server import Cancellation
 
@@ -52,7 +51,7 @@ class LocalModels:
             def report(item: Mapping[str, Any]) -> None:
                 done, total = item.get("done"), item.get("total")
                 share = f" {100 * done // total} %" if done is not None and total else ""
-                status.update(safe_line(str(item.get("task") or "")) + share)
+                show_task(status, str(item.get("task") or "") + share)
 
             about = self.call("load", {"model": model, "slot": slot, **settings}, report)
         self.slots[slot] = Slot(model, about)

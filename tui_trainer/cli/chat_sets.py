@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from tui_trainer.cli.chat_local import LocalModels, interruptible
-from tui_trainer.cli.output import paper, print_json, talk
+from tui_trainer.cli.output import paper, print_json, show_task, talk
 from tui_trainer.engine.chat.prompt_file import Item
 from tui_trainer.errors import CancelledError, ExitCode, UsageError
 from tui_trainer.runs.choosing import chosen_checkpoints
@@ -70,7 +70,7 @@ def over_checkpoints(
             if "row" in item:
                 rows.append(item["row"])
             else:
-                status.update(safe_line(progress_text(dict(item))))
+                show_task(status, progress_text(dict(item)))
 
         try:
             answer = models.call("prompt_set", params, take, cancellation)

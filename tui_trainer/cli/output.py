@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from tui_trainer.errors import ConfigurationError, WorkbenchError
 from tui_trainer.runs.files import jsonable
-from tui_trainer.text import safe
+from tui_trainer.text import safe, safe_line
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.status import Status
 
 
 _WIDE = 1000
@@ -53,6 +54,13 @@ def paper() -> Console:
             raise BrokenPipeError
 
     return Paper(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
+
+
+def show_task(status: Status, task: str) -> None:
+    """Say beside a spinner what is being done; a spinner would read markup in it, whatever its console says."""
+    from rich.text import Text
+
+    status.update(Text(safe_line(task)))
 
 
 def can_ask() -> bool:

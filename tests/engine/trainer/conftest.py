@@ -194,4 +194,5 @@ class Tiny:
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
     """Tiny runs; commands are looked for after every step."""
     monkeypatch.setattr(mailbox, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(mailbox, "TALK_SECONDS", 0.0)
     return Tiny(tmp_path)

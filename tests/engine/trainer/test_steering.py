@@ -291,7 +291,7 @@ def test_what_cannot_be_removed_is_carried_out_once(tiny: Any, monkeypatch: pyte
 
 
 def test_after_fast_steps_slow_ones_are_looked_at_soon(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailbox, "POLL_SECONDS", 0.3)
+    monkeypatch.setattr(mailbox, "TALK_SECONDS", 0.65)
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     run = tiny.run()
@@ -304,14 +304,16 @@ def test_after_fast_steps_slow_ones_are_looked_at_soon(tiny: Any, monkeypatch: p
 
     box = mailbox.Mailbox(run.layout, Two(0, 2, torch.device("cpu")), run.termination)
     looks = []
-    for step in range(5000, 5400):  # a resume begins far from 0; 1 ms a step, from 5200 on 2 s
-        clock[0] += 0.001 if step < 5200 else 2.0
+    for step in range(5000, 5600):  # a resume begins far from 0; 1 ms a step, from 5200 on 2 s, from 5400 on 200 ms
+        clock[0] += 0.001 if step < 5200 else 2.0 if step < 5400 else 0.2
         if box.receive(step, mailbox.Health()).health is not None:
             looks.append(step)
     gaps = [later - earlier for earlier, later in itertools.pairwise(looks)]
     assert looks[0] == 5000
     assert max(gaps) == 64
-    assert set(gaps[-100:]) == {1}
+    middle, end = looks.index(next(step for step in looks if step >= 5300)), gaps[-50:]
+    assert set(gaps[middle : middle + 90]) == {1}
+    assert set(end) == {3}
 
 
 @pytest.mark.parametrize("day", [-86_400, 86_400])

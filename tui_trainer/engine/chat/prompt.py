@@ -221,14 +221,30 @@ class Prompter:
 
     def from_text(self, text: str) -> Prompt:
         """A text for the model to go on with, begun with the tokenizer's own special tokens."""
-        ids = self._tokenizer.encode(text) if text else []
+        ids = self._tokenizer.encode(_whole(text)) if text else []
         return Prompt(str(self._tokenizer.decode(ids)), tuple(ids), is_templated=False)
 
     def _encode(self, text: str) -> list[int]:
         if self.text_tokenizer is not None:
-            return self.text_tokenizer.encode(text)
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+            return self.text_tokenizer.encode(_whole(text))
+        ids: list[int] = self._tokenizer.encode(_whole(text), add_special_tokens=False)
         return ids
+
+
+def _whole(text: str) -> str:
+    """The text, if all its characters are whole: bytes of a command line or escapes in JSON may not be.
+
+    Raises:
+        DataError: they are not.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"U+{ord(text[error.start]):04X}"
+        raise DataError(
+            f"the text holds half a character ({half}), which no tokenizer reads", remedy="Ask without it."
+        ) from None
+    return text
 
 
 def _check_contents(messages: Sequence[Message]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_trainer.errors import RefusedError, UsageError
+from tui_trainer.paths import is_there
 from tui_trainer.runs.files import dump_line, jsonable, write_bytes
 from tui_trainer.tui.chat.tree import Conversation, messages_to, to_tree
 
@@ -72,7 +73,7 @@ def save(conversation: Conversation, system: str | None, form: str, path: Path, 
             write_bytes(path, _document(conversation, messages, form))
             return f"saved {path}"
         row = _ROWS[form](messages)
-        if append and path.exists():
+        if append and is_there(path):
             _append(path, row)
             return f"added a row to {path}"
         write_bytes(path, dump_line(row))

@@ -9,6 +9,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from tui_trainer.errors import WorkbenchError
+from tui_trainer.paths import is_there, typed_path
 from tui_trainer.tui.screens.editing import EditingScreen
 from tui_trainer.tui.widgets.ask import AskText, Confirm, Pick
 
@@ -47,13 +48,13 @@ class FilingScreen(EditingScreen):
     def _save_to(self, name: str | None) -> None:
         if not name:
             return
-        path = Path(name).expanduser()
+        path = typed_path(name)
 
         def write(is_sure: bool | None = True) -> None:
             if is_sure:
                 self._write(path)
 
-        if path.exists():
+        if is_there(path):
             self.app.push_screen(Confirm(f"{path} is there already", ["It would be replaced."], "replaces it"), write)
         else:
             write()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tui_trainer.errors import WorkbenchError
+from tui_trainer.paths import is_there, typed_path
 from tui_trainer.tui.chat.saving import FORMATS, save
 from tui_trainer.tui.chat.tree import Conversation
 from tui_trainer.tui.screens.base import WorkbenchScreen
@@ -40,7 +41,7 @@ class Saver:
         def typed(text: str | None) -> None:
             if text and text.strip():
                 self._last[form] = text.strip()
-                self._ask_how(conversation, system, form, Path(text.strip()).expanduser())
+                self._ask_how(conversation, system, form, typed_path(text))
 
         self._screen.app.push_screen(
             AskText(f"Save as {form}", name, "A file; a path without a folder lies here."), typed
@@ -53,7 +54,7 @@ class Saver:
             except WorkbenchError as error:
                 self._screen.say(str(error), problem=True)
 
-        if not path.exists():
+        if not is_there(path):
             write(append=False)
         elif FORMATS[form].is_rows:
             options = [(_ADD, "add a row to it", ""), (_REPLACE, "replace it", "all its rows are lost")]
