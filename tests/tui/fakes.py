@@ -162,6 +162,7 @@ class FakeDataWorker:
         text = [self.evil + text for text, _, _ in tokens]
         return {
             "row": params["row"],
+            "piece": params.get("piece", 0),
             "where": f"medqa.jsonl:{params['row'] + 1}",
             "num_tokens": len(tokens),
             "first": 0,
@@ -183,6 +184,14 @@ class FakeDataWorker:
             "problems": [{"code": self.evil, "message": self.evil}] if self.evil else [],
             **self.sample_extras,
         }
+
+    def _templates(self, params: dict[str, Any]) -> dict[str, Any]:
+        found = [("", "model"), ("chatml", "builtin"), ("plain", "builtin"), ("qwen3", "package"), ("none", "none")]
+        return {"templates": [{"name": name, "source": source} for name, source in found]}
+
+    def _sample_as(self, params: dict[str, Any]) -> dict[str, Any]:
+        sample = self._sample(params)
+        return {**sample, "tokens": [f"<{params['template']}>", *sample["tokens"][1:]]}
 
     def _columns(self, params: dict[str, Any]) -> dict[str, Any]:
         paths = ["input", "output", "meta", "meta.answer"]

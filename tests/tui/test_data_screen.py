@@ -15,6 +15,7 @@ from tui_trainer.tui.app import WorkbenchApp
 from tui_trainer.tui.screens.mapping import MappingScreen
 from tui_trainer.tui.screens.mixing import MixingScreen
 from tui_trainer.tui.screens.open_dataset import OpenDatasetScreen, SuggestionList
+from tui_trainer.tui.screens.pick_template import PickTemplate
 from tui_trainer.tui.screens.verdict import VerdictScreen
 from tui_trainer.tui.widgets.ask import Pick
 from tui_trainer.tui.widgets.batch_grid import FIELDS, BatchGrid
@@ -444,6 +445,48 @@ async def test_template_and_what_it_adds_stand_beside_the_rows(make_app: MakeApp
         await _row_shown(app, pilot)
         await wait_until(pilot, lambda: "chatml (model)" in _drawn(app))
         assert "word0 word1 word2" in _drawn(app)
+
+
+async def test_a_template_is_chosen_from_a_list_looking_at_the_row(make_app: MakeApp, world: FakeWorld) -> None:
+    app = make_app("data")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await _row_shown(app, pilot)
+        await pilot.press("j", "t")
+        await wait_until(pilot, lambda: isinstance(app.screen, PickTemplate))
+        drawn = _drawn(app)
+        assert all(name in drawn for name in ("the model's own", "chatml", "qwen3", "of the package trl"))
+        await pilot.press("down")
+        await wait_until(pilot, lambda: "<chatml>" in _drawn(app))
+        await pilot.press(*"qwen")
+        await wait_until(pilot, lambda: "<qwen3>" in _drawn(app))
+        assert [params["row"] for method, params in world.data.calls if method == "sample_as"][-1] == 1
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: app.session.draft.config.data.template == "qwen3")
+        await pilot.press("t")
+        await wait_until(pilot, lambda: "<qwen3>" in _drawn(app))
+        await pilot.press(*"my/own.jinja", "enter")
+        await wait_until(pilot, lambda: app.session.draft.config.data.template == "my/own.jinja")
+        await pilot.press("t")
+        await wait_until(pilot, lambda: isinstance(app.screen, PickTemplate))
+        await pilot.press("pageup", "enter")
+        await wait_until(pilot, lambda: app.session.draft.config.data.template is None)
+
+
+async def test_the_pieces_of_a_row_are_stepped_through(make_app: MakeApp, world: FakeWorld) -> None:
+    world.data.sample_extras = {"num_pieces": 3}
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        await _row_shown(app, pilot)
+        assert "piece 1 of 3" in _drawn(app)
+        await pilot.press("p")
+        await wait_until(pilot, lambda: "piece 2 of 3" in _drawn(app))
+        await pilot.press("p")
+        await wait_until(pilot, lambda: "piece 3 of 3" in _drawn(app))
+        await pilot.press("p", "P")
+        await wait_until(pilot, lambda: "piece 2 of 3" in _drawn(app))
+        await pilot.press("y")
+        await wait_until(pilot, lambda: world.data.calls[-1][0] == "whole")
+        assert world.data.calls[-1][1]["piece"] == 1
 
 
 async def test_several_datasets_are_mixed_with_weights(make_app: MakeApp) -> None:

@@ -36,7 +36,7 @@ _LISTS = (
     ("Tokens of a reply", "tui_trainer.tui.screens.reply_tokens", "ReplyTokens"),
     ("What the model sees", "tui_trainer.tui.screens.seen", "Seen"),
     ("A set of prompts", "tui_trainer.tui.screens.measure", "MeasureSheet"),
-    ("Choosing a model", "tui_trainer.tui.screens.pick_model", "PickModel"),
+    ("Choosing a model or a template", "tui_trainer.tui.widgets.search_pick", "SearchPick"),
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.engine.data.helpers import said
-from tui_trainer.errors import CancelledError, UsageError
+from tui_trainer.errors import CancelledError, UsageError, WorkbenchError
 from tui_trainer.wire.server import Cancellation
 
 from .test_data import Caller, params_of
@@ -245,3 +245,34 @@ def test_folders_are_listed_as_far_as_they_hold_data(tmp_path: Path) -> None:
     assert [entry["name"] for entry in listing["entries"]] == ["sub", "a.csv.gz", "b.jsonl"]
     assert listing["is_whole"] is True
     assert call("list_folder", {"path": str(tmp_path / "nothing")})["entries"] == []
+
+
+def test_every_token_of_a_row_in_pieces_can_be_seen(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"text": "abcdefgh" * 50}) + "\n")
+    call = Caller()
+    whole = json.loads(call("whole", params_of(path, data={"max_length": 4096}), row=0, what="ids")["text"])
+    params = params_of(path, data={"max_length": 64, "truncation": "split"})
+    first = call("sample", params, row=0)
+    assert first["num_pieces"] == -(-len(whole) // 64) > 2
+    pieces = [call("sample", params, row=0, piece=piece) for piece in range(first["num_pieces"])]
+    assert [piece["piece"] for piece in pieces] == list(range(len(pieces)))
+    assert [index for piece in pieces for index in piece["input_ids"]] == whole
+    assert call("tokens", params, row=0, start=10, piece=1)["input_ids"] == whole[74:128]
+    assert json.loads(call("whole", params, row=0, what="ids", piece=2)["text"]) == whole[128:192]
+
+
+def test_a_row_as_other_templates_have_it(rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.jinja").write_text("{% for m in messages %}<<{{ m.content }}>>{% endfor %}")
+    call, params = Caller(), params_of(rows_file)
+    known = {item["name"]: item["source"] for item in call("templates", params)["templates"]}
+    assert known.items() >= {"": "model", "chatml": "builtin", "mine.jinja": "file", "none": "none"}.items()
+    own = call("sample", params, row=3)
+    assert own == {**call("sample_as", params, row=3, template=""), "template": own["template"]}
+    other = call("sample_as", params, row=3, template="mine.jinja")
+    assert "".join(other["tokens"]).startswith("<<question 3>><<word")
+    assert other["template"]["source"] == "file"
+    assert call("sample", params, row=3) == own
+    with pytest.raises(WorkbenchError, match="no chat template 'chatm'"):
+        call("sample_as", params, row=3, template="chatm")

@@ -44,13 +44,14 @@ class Samples:
         self._kept: OrderedDict[int, tuple[Record, list[Example]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def document(self, row: int) -> dict[str, Any]:
-        """All of a row but those of its tokens that are outside the first window.
+    def document(self, row: int, piece: int = 0) -> dict[str, Any]:
+        """All of a row, or of one of the pieces it is split into, but those of its tokens that are outside the window.
 
-        The window is the one in which the first trained token is.
+        The window is the one in which the first trained token is. Past the last piece it is the last.
         """
         record, examples = self._row(row)
-        example = examples[0]
+        piece = min(piece, len(examples) - 1)
+        example = examples[piece]
         tokenizer = self._session.pipeline().tokenizer
         raw = raw_text(record)
         first = example.trained[0][0] if example.trained else 0
@@ -60,10 +61,11 @@ class Samples:
             "num_tokens": example.num_tokens,
             "num_tokens_before": example.num_tokens_before,
             "num_trained": example.num_trained,
+            "piece": piece,
             "num_pieces": len(examples),
             "truncated": example.is_truncated,
             "usable": example.is_usable,
-            "problems": [self._problem(problem, example) for problem in example.problems],
+            "problems": [self._problem(problem, example, piece) for problem in example.problems],
             "spans": list(_spans(example)),
             "added": [list(stretch) for stretch in added_texts(example, tokenizer)],
             "raw": raw[:_MAX_TEXT],
@@ -73,16 +75,17 @@ class Samples:
             **_window(example, tokenizer, max(first - WINDOW // 2, 0) if example.num_tokens > WINDOW else 0),
         }
 
-    def tokens(self, row: int, start: int) -> dict[str, Any]:
-        """The tokens of a row from `start` on, a window of them."""
-        return _window(self._row(row)[1][0], self._session.pipeline().tokenizer, start)
+    def tokens(self, row: int, start: int, piece: int = 0) -> dict[str, Any]:
+        """The tokens of a row, or of a piece of it, from `start` on, a window of them."""
+        examples = self._row(row)[1]
+        return _window(examples[min(piece, len(examples) - 1)], self._session.pipeline().tokenizer, start)
 
-    def whole(self, row: int, what: str) -> str:
-        """All of a row's `record`, `ids` or (anything else) text, to be copied."""
+    def whole(self, row: int, what: str, piece: int = 0) -> str:
+        """All of a row's `record`, or of the `ids` or (anything else) text of a piece of it, to be copied."""
         record, examples = self._row(row)
         if what == "record":
             return raw_text(record)
-        ids = examples[0].input_ids
+        ids = examples[min(piece, len(examples) - 1)].input_ids
         return json.dumps(ids) if what == "ids" else self._session.pipeline().tokenizer.decode(ids)
 
     def _row(self, row: int) -> tuple[Record, list[Example]]:
@@ -98,12 +101,14 @@ class Samples:
                 self._kept.popitem(last=False)
         return found
 
-    def _problem(self, problem: RowProblem, example: Example) -> dict[str, Any]:
+    def _problem(self, problem: RowProblem, example: Example, piece: int) -> dict[str, Any]:
         """The problem, its token counted in what is left of the example; without it if it was cut off."""
         document = problem.to_dict()
-        is_left = self._session.config.data.truncation == "left" and example.is_truncated
+        data = self._session.config.data
+        is_left = data.truncation == "left" and example.is_truncated
         if problem.token is not None:
-            token = problem.token - (example.num_tokens_before - example.num_tokens if is_left else 0)
+            before = example.num_tokens_before - example.num_tokens if is_left else piece * data.max_length
+            token = problem.token - before
             document["token"] = token if 0 <= token < example.num_tokens else None
         return document
 

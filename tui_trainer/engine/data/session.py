@@ -40,12 +40,19 @@ class DataSession:
         config: the run.
         split: look at this split instead of the one to train on.
         report: told what opening does.
+        opened: the data, where it is open already.
 
     Raises:
         WorkbenchError: as `open_data`.
     """
 
-    def __init__(self, config: RunConfig, split: str | None = None, report: Report = ignore_report) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        split: str | None = None,
+        report: Report = ignore_report,
+        opened: OpenedData | None = None,
+    ) -> None:
         self.config = config
         self.split = split
         self._lock = threading.Lock()
@@ -55,8 +62,13 @@ class DataSession:
         self._first: FirstRows | None = None
         self.selection: Selection | None = None
         """What is trained on and how it is packed, once the verdict was asked for."""
-        self.opened: OpenedData = open_data(config.data, config.stage, split=split, report=report)
+        self.opened = opened or open_data(config.data, config.stage, split=split, report=report)
         self.rows = self.opened.train
+
+    def with_template(self, name: str | None) -> DataSession:
+        """The same rows with another chat template, as `data.template` names it; nothing is read anew."""
+        data = self.config.data.model_copy(update={"template": name})
+        return DataSession(self.config.model_copy(update={"data": data}), self.split, opened=self.opened)
 
     # -- what is known without a tokenizer
 

@@ -1,9 +1,10 @@
 """The data worker: opens datasets, pages rows, tokenises samples, judges whole sets; one process beside the front end.
 
 Methods: `open` {config}, `count` {config}, `rows` {config, split, start, stop, columns, query}, `select` and `find`
-{config, split, query}, `sample`, `tokens` and `whole` {config, split, row}, `batch` {config, split, rows}, `verdict`
-{config}, `problem_rows` {config, code}, `columns` {config}, `list_folder` {path}, `describe_model` {config}. Neither
-torch nor transformers is loaded for rows; for tokens only if the tokenizer is new.
+{config, split, query}, `sample`, `tokens` and `whole` {config, split, row, piece}, `sample_as` {config, split, row,
+template}, `templates` {config}, `batch` {config, split, rows}, `verdict` {config}, `problem_rows` {config, code},
+`columns` {config}, `list_folder` {path}, `describe_model` {config}. Neither torch nor transformers is loaded for rows;
+for tokens only if the tokenizer is new.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from tui_trainer.engine.data.mapping import mapping_document
 from tui_trainer.engine.data.samples import Samples
 from tui_trainer.engine.data.session import DataSession
 from tui_trainer.engine.data.sources.listing import list_folder
+from tui_trainer.engine.data.templates.library import known_templates
+from tui_trainer.engine.data.tokenizer_cache import text_tokenizer
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.engine.servers.progress import with_progress
 from tui_trainer.errors import UsageError
@@ -69,6 +72,8 @@ class DataServer:
             "select": self.select,
             "find": self.find,
             "sample": self.sample,
+            "sample_as": self.sample_as,
+            "templates": self.templates,
             "tokens": self.tokens,
             "whole": self.whole,
             "batch": self.batch,
@@ -149,20 +154,37 @@ class DataServer:
     def sample(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
         """A row as it will be trained on."""
         opened = yield from self._known_or_new(params, cancellation)
-        row = int(params.get("row") or 0)
-        return (yield from self._quickly(opened.session, lambda: opened.samples.document(row), cancellation))
+        row, piece = _row_and_piece(params)
+        return (yield from self._quickly(opened.session, lambda: opened.samples.document(row, piece), cancellation))
+
+    def sample_as(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
+        """A row as another chat template would have it."""
+        opened = yield from self._known_or_new(params, cancellation)
+        session = opened.session.with_template(params.get("template") or None)
+        row, _ = _row_and_piece(params)
+        return (yield from with_progress(lambda _: Samples(session).document(row), cancellation))
+
+    def templates(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
+        """The chat templates there are for a model."""
+        config = _config(params)
+
+        def task(report: Report) -> dict[str, Any]:
+            return {"templates": known_templates(text_tokenizer(config.model, report).state.chat_template)}
+
+        return (yield from with_progress(task, cancellation))
 
     def tokens(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
         """Further tokens of a row, from `start` on."""
         opened = yield from self._known_or_new(params, cancellation)
-        row, start = int(params.get("row") or 0), max(int(params.get("start") or 0), 0)
-        return (yield from self._quickly(opened.session, lambda: opened.samples.tokens(row, start), cancellation))
+        (row, piece), start = _row_and_piece(params), max(int(params.get("start") or 0), 0)
+        task = lambda: opened.samples.tokens(row, start, piece)  # noqa: E731 - as in the methods around it
+        return (yield from self._quickly(opened.session, task, cancellation))
 
     def whole(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
         """All of a row as text, to be copied: its `record`, `ids` or `text`."""
         opened = yield from self._known_or_new(params, cancellation)
-        row, what = int(params.get("row") or 0), str(params.get("what") or "text")
-        task = lambda: {"text": opened.samples.whole(row, what)}  # noqa: E731 - as in the methods around it
+        (row, piece), what = _row_and_piece(params), str(params.get("what") or "text")
+        task = lambda: {"text": opened.samples.whole(row, what, piece)}  # noqa: E731 - as in the methods around it
         return (yield from self._quickly(opened.session, task, cancellation))
 
     def batch(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
@@ -268,6 +290,11 @@ def _config(params: Mapping[str, Any]) -> RunConfig:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
         raise UsageError(f"the request's configuration is not valid: {key}: {first['msg']}") from None
+
+
+def _row_and_piece(params: Mapping[str, Any]) -> tuple[int, int]:
+    """The row that is asked for, and which of the pieces it is split into."""
+    return int(params.get("row") or 0), max(int(params.get("piece") or 0), 0)
 
 
 def _key(params: Mapping[str, Any], split: str | None) -> str:

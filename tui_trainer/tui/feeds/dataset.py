@@ -211,12 +211,14 @@ class DatasetFeed:
 
     # Tokens
 
-    async def sample(self, row: int) -> dict[str, Any]:
-        """One row as it will be trained on: tokens, spans, record.
+    async def sample(self, row: int, piece: int = 0) -> dict[str, Any]:
+        """One row, or a piece of one that is split, as it will be trained on: tokens, spans, record.
 
         Raises:
             WorkbenchError: it cannot be rendered.
         """
+        if piece:
+            return await self._ask("sample", {"row": row, "piece": piece})
         samples = self._samples
         answer = samples[row] = samples.get(row) or await self._ask("sample", {"row": row})
         samples.move_to_end(row)
@@ -239,21 +241,38 @@ class DatasetFeed:
             for row in rows:
                 await self.sample(row)
 
-    async def tokens(self, row: int, start: int) -> dict[str, Any]:
+    async def sample_as(self, row: int, template: str) -> dict[str, Any]:
+        """One row as another chat template would have it; an empty name is the model's own.
+
+        Raises:
+            WorkbenchError: there is no such template, or the row cannot be rendered.
+        """
+        return await self._ask("sample_as", {"row": row, "template": template})
+
+    async def templates(self, config: RunConfig) -> list[dict[str, str]]:
+        """Name and source of the chat templates there are for the model of a configuration.
+
+        Raises:
+            WorkbenchError: its tokenizer cannot be had.
+        """
+        answer = await self._worker.call("templates", {"config": config.model_dump(mode="json")})
+        return list(answer["templates"])
+
+    async def tokens(self, row: int, start: int, piece: int = 0) -> dict[str, Any]:
         """Further tokens of a row.
 
         Raises:
             WorkbenchError: it cannot be rendered.
         """
-        return await self._ask("tokens", {"row": row, "start": start})
+        return await self._ask("tokens", {"row": row, "start": start, "piece": piece})
 
-    async def whole(self, row: int, what: str) -> str:
+    async def whole(self, row: int, what: str, piece: int = 0) -> str:
         """All of a row's "text", "record" or "ids".
 
         Raises:
             WorkbenchError: it cannot be rendered.
         """
-        return str((await self._ask("whole", {"row": row, "what": what}))["text"])
+        return str((await self._ask("whole", {"row": row, "what": what, "piece": piece}))["text"])
 
     async def batch(self, rows: list[int]) -> dict[str, Any]:
         """Some rows as the collator makes a batch of them.

@@ -87,12 +87,21 @@ class DataScreen(LookingScreen):
         "turns, its tokens (trained ones are bold, underlined and green), the batch the collator makes of it, the "
         "record as it stands in the file, how long rows are. At the left stands how rows become tokens; every change "
         "shows at once. The last line judges the whole set; i shows the verdict and the rows of each problem. "
+        "t picks the chat template from a list, with the row as each would have it. "
+        "p and P step through the pieces of a row that is split. "
         "/ searches, b and s go by length, esc shows all rows again."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "fields", "Fields", id="data-fields", tooltip="To the fields: split, format, template, mask"),
         Binding("i", "verdict", "Verdict", id="data-verdict", tooltip="All that is wrong with the set, and what to do"),
-        Binding("t", "edit('data.template')", "Template", show=False, id="data-template", tooltip="Another template"),
+        Binding(
+            "t",
+            "edit('data.template')",
+            "Template",
+            show=False,
+            id="data-template",
+            tooltip="Pick the template",
+        ),
         Binding("m", "edit('model.name_or_path')", "Model", show=False, id="data-model", tooltip="Another model"),
         Binding("u", "undo", "Undo", show=False, id="data-undo", tooltip="Take back the last change of a field"),
     ]

@@ -44,6 +44,8 @@ class LookingScreen(BrowsingScreen):
             "N", "change(-1)", "Mask back", show=False, id="data-previous-change", tooltip="Previous change of the mask"
         ),
         Binding("d", "difference", "Differs", show=False, id="data-differs", tooltip="Where training and chat differ"),
+        Binding("p", "piece(1)", "Piece", show=False, id="data-piece", tooltip="Next piece of a row that is split"),
+        Binding("P", "piece(-1)", "Piece back", show=False, id="data-piece-back", tooltip="Previous piece of the row"),
         Binding("r", "record", "Record", show=False, id="data-record", tooltip="The record as it stands in the file"),
         Binding(
             "y",
@@ -57,7 +59,7 @@ class LookingScreen(BrowsingScreen):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._wanted: int | None = None
+        self._wanted: tuple[int, int] | None = None
         self._is_following = False
 
     @on(CursorList.Highlighted, "#rows")
@@ -69,13 +71,13 @@ class LookingScreen(BrowsingScreen):
     def _row_chosen(self) -> None:
         self.query_one(SampleView).focus_view()
 
-    def look_at(self, row: int) -> None:
-        """Show a row, at once if it was fetched ahead; while one is on its way, the last one looked at comes next."""
-        known = None if self._is_following else self.session.dataset.known_sample(row)
+    def look_at(self, row: int, piece: int = 0) -> None:
+        """Show a row or a piece of it, at once if it was fetched ahead; the last one looked at comes next."""
+        known = None if self._is_following or piece else self.session.dataset.known_sample(row)
         if known is not None:
             self._sample_came(Sample.of(known))
             return
-        self._wanted = row
+        self._wanted = row, piece
         if not self._is_following:
             self._is_following = True
             self._follow()
@@ -84,15 +86,15 @@ class LookingScreen(BrowsingScreen):
     async def _follow(self) -> None:
         try:
             while self._wanted is not None:
-                row, self._wanted = self._wanted, None
-                await self._show_sample(row)
+                (row, piece), self._wanted = self._wanted, None
+                await self._show_sample(row, piece)
         finally:
             self._is_following = False
 
-    async def _show_sample(self, row: int) -> None:
+    async def _show_sample(self, row: int, piece: int) -> None:
         view, pane = self.query_one(SampleView), self.query_one("#sample-pane")
         waited = 0
-        request = asyncio.create_task(self.session.dataset.sample(row))
+        request = asyncio.create_task(self.session.dataset.sample(row, piece))
         while not (await asyncio.wait({request}, timeout=_PATIENCE_SECONDS))[0]:
             waited += 1
             if self._wanted is not None:
@@ -125,17 +127,17 @@ class LookingScreen(BrowsingScreen):
 
     @on(SampleView.TokensNeeded)
     def _tokens_needed(self, message: SampleView.TokensNeeded) -> None:
-        self._load_tokens(message.row, message.token)
+        self._load_tokens(message.row, message.piece, message.token)
 
     @work(group="tokens", exclusive=True, exit_on_error=False)
-    async def _load_tokens(self, row: int, token: int) -> None:
+    async def _load_tokens(self, row: int, piece: int, token: int) -> None:
         view = self.query_one(SampleView)
         try:
-            answer = await self.session.dataset.tokens(row, max(token - _WINDOW // 2, 0))
+            answer = await self.session.dataset.tokens(row, max(token - _WINDOW // 2, 0), piece)
         except WorkbenchError as error:
             self.say(str(error), problem=True)
             return
-        if view.sample is not None and view.sample.row == row:
+        if view.sample is not None and (view.sample.row, view.sample.piece) == (row, piece):
             view.take_window(answer)
 
     @on(SampleView.ViewChanged)
@@ -164,6 +166,16 @@ class LookingScreen(BrowsingScreen):
         """To the next change of the mask."""
         self.query_one(SampleView).next_change(direction)
 
+    def action_piece(self, step: int) -> None:
+        """To another of the pieces that the row is split into."""
+        sample = self.query_one(SampleView).sample
+        if sample is None or sample.num_pieces == 1:
+            self.say("the row is one piece; data.truncation = split makes several of a long text")
+        elif 0 <= sample.piece + step < sample.num_pieces:
+            self.look_at(sample.row, sample.piece + step)
+        else:
+            self.say(f"this is the {'last' if step > 0 else 'first'} of {fmt.count(sample.num_pieces)} pieces")
+
     def action_record(self) -> None:
         """The record, and back to the tokens."""
         view = self.query_one(SampleView)
@@ -183,7 +195,7 @@ class LookingScreen(BrowsingScreen):
             return
         what = view.copied
         try:
-            text = await self.session.dataset.whole(view.sample.row, what)
+            text = await self.session.dataset.whole(view.sample.row, what, view.sample.piece)
         except WorkbenchError as error:
             self.say(str(error), problem=True)
             return

@@ -39,6 +39,11 @@ class RowsScreen(OpeningScreen):
         """The table of rows."""
         return self.query_one(RowTable)
 
+    @property
+    def row_looked_at(self) -> int:
+        """The row under the cursor."""
+        return self.table.row_number or 0
+
     # What is shown
 
     def open_rows(self, columns: Sequence[str], *, row: int = 0) -> None:

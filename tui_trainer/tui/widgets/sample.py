@@ -68,7 +68,8 @@ class Sample:
         record: the row as JSON text, cut where it is very long.
         record_characters: length of the whole record.
         num_tokens_before: tokens before anything was cut.
-        num_pieces: examples the row is split into, of which this is the first.
+        num_pieces: examples the row is split into.
+        piece: which of them this is, from 0.
         is_truncated: whether tokens were cut off.
         is_usable: whether it is trained on.
         special: ids of special tokens.
@@ -88,6 +89,7 @@ class Sample:
     record_characters: int = 0
     num_tokens_before: int = 0
     num_pieces: int = 1
+    piece: int = 0
     is_truncated: bool = False
     is_usable: bool = True
     special: frozenset[int] = field(default_factory=frozenset)
@@ -192,6 +194,7 @@ class Sample:
             record_characters=int(answer.get("raw_characters") or 0),
             num_tokens_before=int(answer.get("num_tokens_before") or 0),
             num_pieces=int(answer.get("num_pieces") or 1),
+            piece=int(answer.get("piece") or 0),
             is_truncated=bool(answer.get("truncated")),
             is_usable=bool(answer.get("usable", True)),
             where=str(answer.get("where") or ""),

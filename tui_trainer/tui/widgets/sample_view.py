@@ -92,11 +92,11 @@ class SampleView(Vertical):
             self.view = view
 
     class TokensNeeded(Message):
-        """Tokens of the row are looked at that are not there, around this one."""
+        """Tokens of the row, or of a piece of it, are looked at that are not there, around this one."""
 
-        def __init__(self, row: int, token: int) -> None:
+        def __init__(self, row: int, piece: int, token: int) -> None:
             super().__init__()
-            self.row, self.token = row, token
+            self.row, self.piece, self.token = row, piece, token
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -160,7 +160,7 @@ class SampleView(Vertical):
         if sample.is_truncated:
             words.append(f"cut from {fmt.count(sample.num_tokens_before)}")
         if sample.num_pieces > 1:
-            words.append(f"first of {sample.num_pieces} pieces")
+            words.insert(0, f"piece {fmt.count(sample.piece + 1)} of {fmt.count(sample.num_pieces)}")
         words += dict.fromkeys(problem.code for problem in sample.problems)
         return safe_line(" · ".join(words))
 
@@ -224,7 +224,7 @@ class SampleView(Vertical):
         message.stop()
         self._show_status()
         if self.sample is not None:
-            self.post_message(self.TokensNeeded(self.sample.row, message.token))
+            self.post_message(self.TokensNeeded(self.sample.row, self.sample.piece, message.token))
 
     @on(TokenFlow.Highlighted)
     def _token_highlighted(self, message: TokenFlow.Highlighted) -> None:

@@ -15,6 +15,7 @@ from tui_trainer.errors import ConfigurationError, DataError, Problem
 NO_TEMPLATE = "none"
 _KEY = "data.template"
 _SUFFIX = ".jinja"
+_MAX_FILES = 200
 
 
 def builtin_names() -> list[str]:
@@ -27,6 +28,29 @@ def package_names() -> list[str]:
     """The templates of the package `trl`, if it is installed; nothing of it is run."""
     folder = _package_folder()
     return sorted(path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}")) if folder else []
+
+
+def known_templates(model_template: str | Mapping[str, str] | None) -> list[dict[str, str]]:
+    """All that `data.template` may name, for a list to choose from.
+
+    Args:
+        model_template: the template the tokenizer carries; several by name in some tokenizers.
+
+    Returns:
+        For each its `name`, empty for the model's own, and its `source`: model, builtin, package, file (those in the
+        working folder) or none.
+    """
+    of_model = [name for name in model_template if name != "default"] if isinstance(model_template, Mapping) else []
+    files = sorted(path.name for path in Path().glob(f"*{_SUFFIX}") if path.is_file())
+    found = [
+        *([("", "model")] if model_template else []),
+        *((name, "model") for name in of_model),
+        *((name, "builtin") for name in builtin_names()),
+        *((name, "package") for name in package_names() if name not in builtin_names()),
+        *((name, "file") for name in files[:_MAX_FILES]),
+        (NO_TEMPLATE, "none"),
+    ]
+    return [{"name": name, "source": source} for name, source in found]
 
 
 def find_template(
