@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import bisect
 import json
+import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tui_trainer.engine.data.problems import Code
 from tui_trainer.engine.data.rows import BadRow, Heartbeat, Row, no_heartbeat
+from tui_trainer.engine.data.sources.content import MIN_FREE_BYTES
 from tui_trainer.engine.data.sources.file_fingerprint import file_fingerprint
 from tui_trainer.engine.data.sources.recognise import DataFile
 from tui_trainer.errors import DataError
 
 _MAX_PIECE_BYTES = 16 << 20
 """Of a row group of Parquet, unpacked, that is held at a time."""
+
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 _FILE_MARK = b"ARROW1"
 _MARK_BYTES = 8
@@ -131,7 +138,11 @@ class _Piece:
 
 
 class _ParquetGroups(_Groups):
-    """Row groups, of which the large ones are read in pieces, one behind the other; going back begins at the first."""
+    """Row groups, of which the large ones are read in pieces, one behind the other.
+
+    A piece can be reached only by unpacking all of its group that lies before it. What a jump passes by, and
+    where it ends, is kept in a temporary file, so that no later jump has to unpack it again.
+    """
 
     def __init__(self, file: DataFile) -> None:
         self._file = pq.ParquetFile(file.path, memory_map=True)
@@ -144,22 +155,56 @@ class _ParquetGroups(_Groups):
         self.sizes = [piece.num_rows for piece in self._pieces]
         self._running: tuple[int, int, Iterator[pa.RecordBatch]] | None = None
         """Row group, order of the next piece and what reads it, where a large group is being read."""
+        self._passed = _Passed()
 
     def read(self, group: int) -> pa.Table:
         piece = self._pieces[group]
         if piece.num_rows_each >= self._file.metadata.row_group(piece.group).num_rows:
             self._running = None
             return self._file.read_row_group(piece.group)
+        if (kept := self._passed.get(group)) is not None:
+            return kept
         if self._running is None or self._running[0] != piece.group or self._running[1] > piece.order:
             batches = self._file.iter_batches(batch_size=piece.num_rows_each, row_groups=[piece.group])
             self._running = piece.group, 0, batches
         _, order, batches = self._running
         self._running = None
-        for _ in range(order, piece.order):
-            next(batches)
-        table = pa.Table.from_batches([next(batches)])
+        for passed in range(order, piece.order):
+            self._passed.keep(group - piece.order + passed, next(batches))
+        batch = next(batches)
+        if order < piece.order:
+            self._passed.keep(group, batch)
+        table = pa.Table.from_batches([batch])
         self._running = piece.group, piece.order + 1, batches
         return table
+
+
+class _Passed:
+    """Batches in a temporary file, by number; while the disk has room for them."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+        self._places: dict[int, tuple[int, int]] = {}
+
+    def get(self, number: int) -> pa.Table | None:
+        """A batch that was kept."""
+        if self._file is None or number not in self._places:
+            return None
+        offset, size = self._places[number]
+        return pa.ipc.open_stream(os.pread(self._file.fileno(), size, offset)).read_all()
+
+    def keep(self, number: int, batch: pa.RecordBatch) -> None:
+        """Write a batch, unless it is there."""
+        if number in self._places or shutil.disk_usage(tempfile.gettempdir()).free < MIN_FREE_BYTES:
+            return
+        # without it a jump takes longer, but no row is lost
+        with suppress(OSError):
+            self._file = self._file or tempfile.TemporaryFile(prefix="tui-trainer-")  # noqa: SIM115 - lives as this does
+            start = self._file.seek(0, os.SEEK_END)
+            with pa.ipc.new_stream(self._file, batch.schema, options=_COMPRESSED) as writer:
+                writer.write_batch(batch)
+            self._file.flush()
+            self._places[number] = start, self._file.tell() - start
 
 
 def _pieces_of(group: int, num_rows: int, num_bytes: int) -> list[_Piece]:
