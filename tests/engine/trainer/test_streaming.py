@@ -16,9 +16,10 @@ from tui_trainer.config.toml import parse_document
 from tui_trainer.engine.data.prepare import PreparedData, prepare_data
 from tui_trainer.engine.models.tokenizer import load_tokenizer
 from tui_trainer.engine.trainer.journal import EventLog
-from tui_trainer.engine.trainer.run import tell_doubts, tell_left_out
+from tui_trainer.engine.trainer.run import keep_left_out, tell_doubts, tell_left_out
 from tui_trainer.runs.control import send
 from tui_trainer.runs.events import Alert, RunResumed, RunStarted, StepMetrics
+from tui_trainer.runs.files import read_json
 from tui_trainer.runs.layout import RunLayout
 
 SETTINGS = ("save_strategy=steps", "save_steps=3", "max_steps=9", "data.streaming=true", "data.max_length=128")
@@ -94,3 +95,5 @@ def test_rows_that_a_stream_left_out_are_told_at_its_end(tmp_path: Path, path: P
     (alert,) = (event for event in events_of(layout) if isinstance(event, Alert))
     # a window of 256 rows meets the broken one of 21 rows 12 times
     assert alert.message.startswith("data: 12 rows of the stream were of no use and left out, counted each time")
+    keep_left_out(data, layout)
+    assert read_json(layout.data) == {**data.summary, "num_left_out": 12}

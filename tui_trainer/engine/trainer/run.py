@@ -92,6 +92,8 @@ def train_run(
     termination.is_training = True
     trainer.train(resume_from_checkpoint=str(resumption.checkpoint) if resumption else None)
     tell_left_out(data, events)
+    if group.is_first:
+        keep_left_out(data, layout)
     conclude(trainer, events, loss=trainer.mean_loss, seconds=time.monotonic() - began)
     group.leave()
     trainer.accelerator.end_training()
@@ -127,6 +129,12 @@ def tell_left_out(data: PreparedData, events: EventLog) -> None:
         found = "1 row of the stream was" if count == 1 else f"{count:,} rows of the stream were"
         said = f"data: {found} of no use and left out, counted each time the data came round"
         events.write(Alert(kind="data", step=events.last_step, message=said, remedy="`tui-trainer check` shows why."))
+
+
+def keep_left_out(data: PreparedData, layout: RunLayout) -> None:
+    """Write into the run's data.json how many rows of a stream were left out, as `num_left_out`."""
+    if isinstance(data.train, StreamedExamples):
+        write_json(layout.data, {**data.summary, "num_left_out": data.train.num_left_out})
 
 
 def _use_template(tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> None:
