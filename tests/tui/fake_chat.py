@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from tui_trainer.errors import CancelledError, WorkbenchError
+from tui_trainer.errors import CancelledError, UsageError, WorkbenchError
 
 OnItem = Callable[[Any], None] | None
 END = 2
@@ -59,6 +59,14 @@ class FakeChatWorker:
             "defaults": {"temperature": 0.7},
             "decode": {"kind": "fused", "note": ""},
         }
+
+    async def _templates(self, params: dict[str, Any], on_item: OnItem) -> dict[str, Any]:
+        name = params.get("template")
+        if name == "gone":
+            raise UsageError("the chat template 'gone' cannot be had: there is no such file")
+        known = [{"name": "chatml", "source": "builtin"}, {"name": "plain", "source": "builtin"}]
+        source = "builtin" if name else "model"
+        return {"known": known, "template": {"name": name or "tiny", "source": source, "hash": "ab", "kwargs": {}}}
 
     async def _unload(self, params: dict[str, Any], on_item: OnItem) -> dict[str, Any]:
         return {}

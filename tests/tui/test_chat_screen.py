@@ -17,6 +17,7 @@ from tui_trainer.tui.chat.reply import Reply, Token
 from tui_trainer.tui.chat.targets import model_options
 from tui_trainer.tui.screens.chat import ChatScreen
 from tui_trainer.tui.screens.pick_model import PickModel
+from tui_trainer.tui.widgets.ask import AskText, Pick
 from tui_trainer.tui.widgets.knob_list import KnobList
 from tui_trainer.tui.widgets.prompt_line import PromptLine
 from tui_trainer.tui.widgets.transcript import Said, Transcript, TurnView
@@ -241,6 +242,52 @@ async def test_a_model_without_template_completes(make_app: MakeApp, world: Fake
         await ask(pilot, app, "once")
         assert world.chat.asked("generate")[-1]["prompt"] == "once"
         assert "plain completion" in text_of(app, "#model-a")
+
+
+async def test_the_chat_template_is_chosen_by_name_by_file_and_left_again(make_app: MakeApp, world: FakeWorld) -> None:
+    app = make_app("chat")
+    async with app.run_test(size=WIDE) as pilot:
+
+        async def choose(value: str, typed: str = "") -> None:
+            await pilot.press("A")
+            await wait_until(pilot, lambda: isinstance(app.screen, Pick))
+            listing = app.screen.query_one(OptionList)
+            lines = [str(option.prompt) for option in listing.options]
+            listing.highlighted = next(at for at, line in enumerate(lines) if line.startswith(value))
+            await pilot.press("enter")
+            if typed:
+                await wait_until(pilot, lambda: isinstance(app.screen, AskText))
+                app.screen.query_one(Input).value = typed
+                await pilot.press("enter")
+            await wait_until(pilot, lambda: isinstance(app.screen, ChatScreen))
+            await pilot.pause()
+
+        def title() -> str:
+            return str(app.screen.query_one(PromptLine).border_title)
+
+        await pilot.press("escape")
+        await choose("plain")
+        await wait_until(pilot, lambda: title() == "template plain")
+        await choose("variables", '{mood = "wild"}')
+        assert title() == "template plain, mood=wild"
+        await ask(pilot, app, "hi")
+        asked = world.chat.asked("generate")[-1]
+        assert (asked["template"], asked["template_kwargs"]) == ("plain", {"mood": "wild"})
+        await pilot.press("w")
+        await wait_until(pilot, lambda: bool(world.chat.asked("render")))
+        assert world.chat.asked("render")[-1]["template"] == "plain"
+        await pilot.press("escape")
+        await choose("a file", "gone")
+        await wait_until(pilot, lambda: "cannot be had" in text_of(app, "#message"))
+        assert title() == "template plain, mood=wild"
+        await choose("none")
+        await wait_until(pilot, lambda: title().startswith("no chat template: plain completion"))
+        await ask(pilot, app, "ho")
+        assert world.chat.asked("generate")[-1]["prompt"] == "ho"
+        await choose("as it was trained")
+        await wait_until(pilot, lambda: title() == "mood=wild")
+        await ask(pilot, app, "ha")
+        assert "template" not in world.chat.asked("generate")[-1]
 
 
 async def test_escape_sequences_and_endless_text_are_shown_harmlessly(make_app: MakeApp, world: FakeWorld) -> None:

@@ -47,8 +47,12 @@ _Score = Annotated[
 _Prefill = Annotated[str | None, typer.Option(metavar="T", help="What every reply begins with.")]
 _Preset = Annotated[str | None, typer.Option(metavar="NAME", help="Knobs kept under a name.")]
 _Template = Annotated[
-    bool, typer.Option("--template/--no-template", help="Without the template the model goes on with the text.")
+    str | None, typer.Option(metavar="T", help="Ask with this chat template: a name, a .jinja file, model, none.")
 ]
+_NoTemplate = Annotated[
+    bool, typer.Option("--no-template", help="As --template none: the model goes on with the text.")
+]
+_TemplateKwargs = Annotated[str | None, typer.Option(metavar="TABLE", help="Variables for the chat template.")]
 _Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda or cuda:1.")]
 _Dtype = Annotated[str, typer.Option(metavar="D", help="auto, float32, bfloat16, float16 or int8.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a prompt on stdout.")]
@@ -66,7 +70,9 @@ def chat(
     score: _Score = False,
     prefill: _Prefill = None,
     preset: _Preset = None,
-    template: _Template = True,
+    template: _Template = None,
+    no_template: _NoTemplate = False,
+    template_kwargs: _TemplateKwargs = None,
     device: _Device = "auto",
     dtype: _Dtype = "auto",
     as_json: _AsJson = False,
@@ -80,7 +86,7 @@ def chat(
     from tui_trainer.cli.chat_prompts import prompts_of
     from tui_trainer.config.knob_presets import find_knob_preset
     from tui_trainer.engine.generate.knobs import YOURS, resolve_knobs
-    from tui_trainer.tui.chat.asking import Manner
+    from tui_trainer.tui.chat.asking import NO_TEMPLATE, Manner
 
     items = prompts_of(prompt or [], prompts)
     if items is None and (as_json or checkpoints or score):
@@ -88,7 +94,9 @@ def chat(
         raise UsageError(f"{option} needs questions", remedy="Give --prompt or --prompts, or pipe the question in.")
     params = {**(find_knob_preset(preset).values if preset else {}), **knobs}
     resolve_knobs([(YOURS, params)])
-    manner = Manner(params, system, prefill or "", has_template=template)
+    manner = Manner(
+        params, system, prefill or "", NO_TEMPLATE if no_template else template, _variables(template_kwargs)
+    )
     if checkpoints is not None and items is not None:
         return _over_checkpoints(model, checkpoints, items, manner, against, as_json=as_json)
 
@@ -106,8 +114,18 @@ def chat(
     if score:
         from tui_trainer.cli.chat_sets import score as score_set
 
-        return score_set(models, items, system, as_json=as_json)
+        return score_set(models, items, manner, as_json=as_json)
     return _ask_all(models, items, manner, as_json=as_json)
+
+
+def _variables(text: str | None) -> dict[str, Any]:
+    """The variables of `--template-kwargs`."""
+    from tui_trainer.config.catalogue import catalogue, parse_text
+
+    try:
+        return dict(parse_text(catalogue()["data.template_kwargs"], text or "{}"))
+    except ValueError as error:
+        raise UsageError(f"--template-kwargs {error}", remedy="As in {enable_thinking = false}.") from None
 
 
 def _over_checkpoints(
@@ -117,7 +135,9 @@ def _over_checkpoints(
     from tui_trainer.cli.chat_sets import checkpoints_of, over_checkpoints
 
     references = checkpoints_of(model, which)
-    request = {"params": dict(manner.params), "system": manner.system, "baseline": against}
+    request = {
+        "params": dict(manner.params), "system": manner.system, "baseline": against, **manner.template_request
+    }  # fmt: skip
     given = {name: value for name, value in request.items() if value is not None}
     return over_checkpoints(LocalModels(), references, items, given, as_json=as_json)
 
@@ -139,10 +159,10 @@ def _ask_all(models: LocalModels, items: Sequence[Item], manner: Manner, *, as_j
             conversation = Conversation()
             question = conversation.ask(str(item.asked if isinstance(item.asked, str) else item.name))
             request = {"params": params, **opening.request}
-            if isinstance(item.asked, str) and not manner.has_template:
+            if isinstance(item.asked, str) and not manner.takes_messages:
                 request["prompt"] = item.asked
             else:
-                request["messages"] = item.messages(manner.system)
+                request |= {"messages": item.messages(manner.system), **manner.template_request}
             slots = list(models.slots)
             document = ask(
                 models, conversation, question, opening, request, cancellation, slots=slots, show=not as_json

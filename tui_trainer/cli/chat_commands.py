@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from tui_trainer.cli.chat_answers import coloured_text, introduce, legend_line
 from tui_trainer.cli.output import can_ask, talk
-from tui_trainer.config.catalogue import knobs_of, parse_text, shown
+from tui_trainer.config.catalogue import catalogue, knobs_of, parse_text, shown
 from tui_trainer.config.knob_presets import SHAPING, find_knob_preset, list_knob_presets, save_knob_preset
 from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.errors import UsageError
 from tui_trainer.paths import is_there, typed_path
 from tui_trainer.runs.store import find_run, split_checkpoint
 from tui_trainer.text import safe, safe_line
-from tui_trainer.tui.chat.asking import take_scores
+from tui_trainer.tui.chat.asking import NO_TEMPLATE, take_scores
 from tui_trainer.tui.chat.colours import DIFFERENCE, LOGPROB, RANK
 from tui_trainer.tui.chat.reply import Reply
 from tui_trainer.tui.chat.saving import FORMATS, save
@@ -100,6 +100,32 @@ def _system(talking: Talk, text: str) -> None:
 
 def _prefill(talking: Talk, text: str) -> None:
     talking.manner = replace(talking.manner, prefill=text)
+
+
+def _template(talking: Talk, argument: str) -> None:
+    name, opening, variables = argument.partition("{")
+    name, manner = name.strip(), talking.manner
+    if not argument:
+        answer = talking.models.call("templates", {"template": manner.template})
+        used = answer["template"]
+        for each in answer["known"]:
+            talk().print(safe_line(f"{each['name']:24} {each['source']}"))
+        in_use = (
+            f"{used['name']} ({used['source']}) {shown(used['kwargs']) if used['kwargs'] else ''}" if used else "none"
+        )
+        talk().print(safe_line(f"in use: {in_use if manner.takes_messages else 'none'}"), style="bold")
+        return
+    kwargs: Mapping[str, object] = {}
+    if opening:
+        try:
+            kwargs = parse_text(catalogue()["data.template_kwargs"], opening + variables)
+        except ValueError as error:
+            raise UsageError(f"the variables: {error}", remedy="/template NAME {variable = value}") from None
+    chosen = None if name == "usual" else name or manner.template
+    if chosen not in (None, NO_TEMPLATE):
+        for slot in talking.models.slots:
+            talking.models.call("templates", {"template": chosen, "slot": slot})
+    talking.manner = replace(manner, template=chosen, template_kwargs=dict(kwargs))
 
 
 def _set(talking: Talk, argument: str) -> None:
@@ -228,6 +254,9 @@ COMMANDS: Mapping[str, Command] = {
     "tree": Command("", "show all branches", _tree),
     "system": Command("TEXT", "set the system message, without a text remove it", _system),
     "prefill": Command("TEXT", "what every answer begins with, without a text nothing", _prefill),
+    "template": Command(
+        "[NAME] [{…}]", "ask with a chat template: name, file, model, none, usual; variables", _template
+    ),
     "set": Command("KNOB VALUE", "set a knob, as /set temperature 0.7; without a value give it back", _set),
     "knobs": Command("", "show the knobs, where their values come from, what they take", _knobs),
     "preset": Command("[NAME | save NAME]", "show, take or keep knobs under a name", _preset),

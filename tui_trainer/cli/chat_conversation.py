@@ -43,11 +43,11 @@ class Talk:
     def manner(self) -> Manner:
         """How questions are asked; without a template of the model's, its text is gone on with."""
         slot = self.models.slots["a"]
-        return replace(self._manner, has_template=self._manner.has_template and slot.has_template)
+        return replace(self._manner, has_template=slot.has_template)
 
     @manner.setter
     def manner(self, manner: Manner) -> None:
-        self._manner = replace(manner, has_template=self._manner.has_template)
+        self._manner = manner
 
     def run(self) -> int:
         """Talk until ctrl+d or /quit; returns the exit code."""

@@ -14,6 +14,7 @@ from tui_trainer.errors import CancelledError, ExitCode, UsageError
 from tui_trainer.runs.choosing import chosen_checkpoints
 from tui_trainer.runs.store import find_run, list_checkpoints, split_checkpoint
 from tui_trainer.text import safe_line
+from tui_trainer.tui.chat.asking import Manner
 from tui_trainer.tui.chat.measures import Measured, measure
 from tui_trainer.tui.feeds.dataset import progress_text
 from tui_trainer.tui.format import metric
@@ -100,9 +101,9 @@ def _figures(line: Measured) -> Iterator[str]:
     yield from map(metric, (line.logprob, line.distinct_2, line.kl))
 
 
-def score(models: LocalModels, items: Sequence[Item], system: str | None, *, as_json: bool) -> int:
+def score(models: LocalModels, items: Sequence[Item], manner: Manner, *, as_json: bool) -> int:
     """Perplexity of the replies by each loaded model, and KL of B against A."""
-    params = {"prompts": [item.to_dict() for item in items], "system": system}
+    params = {"prompts": [item.to_dict() for item in items], "system": manner.system, **manner.template_request}
     with interruptible() as cancellation, talk().status("scoring"):
         answer = models.call("score", params, None, cancellation)
     if as_json:

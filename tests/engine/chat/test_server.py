@@ -71,13 +71,13 @@ def test_all_knobs_are_sent_at_their_values_since_the_servers_defaults_differ(wo
 
 
 def test_llama_server_is_told_to_sample_in_the_same_order(fake: Fake) -> None:
-    fake.models = {"data": [{"id": "tiny", "owned_by": "llamacpp"}]}
+    fake.models = {"data": [{"id": "tiny", "owned_by": "llamacpp", "meta": {"n_ctx": 2048}}]}
     worker = Caller()
-    worker.load(fake.url)
+    assert worker.load(fake.url)["context_length"] == 2048
     document = worker.ask(repetition_penalty=1.2, presence_penalty=0.5, min_tokens=3, temperature=0.7)
     _, body = fake.requests[-1]
     assert body["samplers"] == ["penalties", "temperature", "min_p", "top_k", "top_p"]
-    assert (body["repeat_penalty"], body["repeat_last_n"]) == (1.2, -1)
+    assert (body["repeat_penalty"], body["repeat_last_n"]) == (1.2, 2048)
     assert document["ignored_reasons"] == {"min_tokens": "llama.cpp: the server has no such setting"}
     assert any("counts the prompt" in note for note in document["notes"])
 

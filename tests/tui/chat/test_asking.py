@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tui_trainer.tui.chat.asking import Growing, Manner, asked_for, take_scores
 from tui_trainer.tui.chat.reply import Opening, Reply, Token
 from tui_trainer.tui.chat.tree import Conversation
@@ -37,6 +39,26 @@ def test_a_reply_that_had_ended_is_not_ended_at_once_again() -> None:
     cut = Reply(tokens=[Token(5, "Hi")], generated="Hi", finish_reason="length")
     assert Manner().request(question, ended.continued())["params"] == {"logprobs": 0, "min_tokens": 1}
     assert Manner().request(question, cut.continued())["params"] == {"logprobs": 0}
+
+
+@pytest.mark.parametrize(
+    ("template", "has_template", "takes_messages"),
+    [
+        (None, True, True),
+        (None, False, False),
+        ("model", False, False),
+        ("none", True, False),
+        ("chatml", False, True),
+        ("own.jinja", False, True),
+    ],
+)
+def test_a_chosen_template_counts_whatever_the_model_has(
+    template: str | None, has_template: bool, takes_messages: bool
+) -> None:
+    manner = Manner(template=template, template_kwargs={"mood": "calm"}, has_template=has_template)
+    request = manner.prompt_to(Conversation().ask("hi"))
+    assert ("messages" in request) is takes_messages
+    assert request.get("template") == (template if takes_messages else None)
 
 
 def test_without_a_template_the_question_is_plain_text() -> None:

@@ -13,7 +13,7 @@ import torch
 
 from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.engine.chat.prompt_file import Item
-from tui_trainer.engine.chat.question import Question
+from tui_trainer.engine.chat.question import Manner, Question
 from tui_trainer.engine.chat.session import ChatSession
 from tui_trainer.engine.generate.candidates import TokenLogprob
 from tui_trainer.engine.generate.weighing import Party, Weighed, mean_logprob, perplexity, weigh
@@ -176,7 +176,7 @@ def score_document(
     a: ChatSession,
     b: ChatSession | None,
     items: Sequence[Item | str],
-    system: str | None,
+    manner: Manner,
     max_tokens: int,
     check: Check,
 ) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def score_document(
         a: the first model.
         b: the second, or None.
         items: plain texts, or prompts with the reply to be judged; without one it is A's most probable answer.
-        system: system message of prompts that have none.
+        manner: how prompts are asked.
         max_tokens: longest such answer.
         check: called between texts; what it raises ends the work.
 
@@ -199,7 +199,7 @@ def score_document(
     rows, everything = [], []
     for item in items:
         check()
-        prompts, ids, text = _judged(sessions, item, system, max_tokens)
+        prompts, ids, text = _judged(sessions, item, manner, max_tokens)
         weighed = weighed_reply(a, b, prompts, ids, 0, check) if ids else []
         means = summary(weighed)
         rows.append(
@@ -225,13 +225,13 @@ def score_document(
 
 
 def _judged(
-    sessions: Sequence[ChatSession], item: Item | str, system: str | None, max_tokens: int
+    sessions: Sequence[ChatSession], item: Item | str, manner: Manner, max_tokens: int
 ) -> tuple[list[Sequence[int]], Sequence[int], str]:
     """What stands before the judged tokens for each model, those tokens, and what the row is called."""
     if isinstance(item, str):
         ids = sessions[0].prompter.from_text(item).ids
         return [ids[:1]] * len(sessions), ids[1:], item
-    question = Question(messages=item.messages(system))
+    question = Question(item.messages(manner.system), template=manner.template, template_kwargs=manner.template_kwargs)
     prompts = [session.prompter.prompt_for(question).ids for session in sessions]
     if item.reply is not None:
         return [*prompts], sessions[0].prompter.reply_ids(question, item.reply), item.name

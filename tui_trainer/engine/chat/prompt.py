@@ -16,13 +16,12 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tui_trainer.engine.chat.question import Message, Question
+from tui_trainer.engine.chat.templates import Templates
 from tui_trainer.engine.data.formats.messages import without_reasoning
-from tui_trainer.engine.data.masking.probe import TemplateProfile, probe_template
-from tui_trainer.engine.data.templates.chat_template import ChatTemplate, RenderError, RenderLimitError
-from tui_trainer.engine.data.templates.library import find_template
+from tui_trainer.engine.data.templates.chat_template import ChatTemplate, RenderError
 from tui_trainer.engine.data.templates.limits import memory_limit, watched
 from tui_trainer.engine.data.tokenizer import TextTokenizer
-from tui_trainer.errors import DataError, WorkbenchError
+from tui_trainer.errors import DataError
 from tui_trainer.runs.layout import RunLayout
 
 
@@ -95,6 +94,9 @@ class Prompter:
         tokenizer: the model's.
         habits: of the run the model comes from.
         model_name: what its own template is called.
+
+    Attributes:
+        templates: what messages can be rendered with.
     """
 
     def __init__(
@@ -103,19 +105,12 @@ class Prompter:
         self.habits = habits
         self._tokenizer = tokenizer
         self._model_name = model_name
-        self.note = ""
-        self.template = self._find()
+        self.templates = Templates(tokenizer, habits.template, habits.template_kwargs, model_name)
 
-    def _find(self) -> ChatTemplate | None:
-        try:
-            return self._named(self.habits.template)
-        except WorkbenchError as error:
-            self.note = f"the run's template cannot be had ({error.what}); the checkpoint's own is used"
-            return self._named(None)
-
-    def _named(self, name: str | None) -> ChatTemplate | None:
-        variables = {**self._tokenizer.special_tokens_map, **self.habits.template_kwargs}
-        return find_template(name, self._tokenizer.chat_template, variables, self._model_name)
+    @property
+    def template(self) -> ChatTemplate | None:
+        """The chat template that is used unless a question names another; None if there is none."""
+        return self.templates.usual
 
     @cached_property
     def text_tokenizer(self) -> TextTokenizer | None:
@@ -125,33 +120,29 @@ class Prompter:
         except DataError:
             return None
 
-    @cached_property
-    def _profile(self) -> TemplateProfile:
-        """What the template wants of messages; nothing where it cannot be found out."""
-        if self.template is None or self.text_tokenizer is None:
-            return TemplateProfile()
-        try:
-            with memory_limit, watched():
-                return probe_template(self.template, self.text_tokenizer)
-        except RenderLimitError:
-            return TemplateProfile()
+    def describe(self, name: str | None = None, kwargs: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        """Name, source, hash and variables of a template, of the usual one without a name; None if there is none.
 
-    def describe(self, kwargs: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-        """Name, source, hash and variables of the template; None if there is none."""
-        if self.template is None:
+        Raises:
+            WorkbenchError: as `Templates.chosen`.
+        """
+        template = self.templates.chosen(name)
+        if template is None:
             return None
-        return self.template.to_dict() | {"kwargs": {**self.habits.template_kwargs, **(kwargs or {})}}
+        return template.to_dict() | {"kwargs": {**self.habits.template_kwargs, **(kwargs or {})}}
 
     def prompt_for(self, question: Question) -> Prompt:
         """The prompt for the answer to a question.
 
         Raises:
             DataError: the template refuses the messages or breaks on them.
+            UsageError: there is no template of the name that the question asks for.
         """
         if question.prompt is not None:
             prompt = self.from_text(question.prompt)
         else:
-            prompt = self.from_messages(question.messages, question.template_kwargs, question.tools)
+            template = self.templates.chosen(question.template, question.template_kwargs)
+            prompt = self.from_messages(question.messages, template, question.tools)
         return self._begun(prompt, question)
 
     def _begun(self, prompt: Prompt, question: Question) -> Prompt:
@@ -180,36 +171,30 @@ class Prompter:
             plain.insert(0, {"role": "system", "content": self.habits.system})
         return plain
 
-    def variant(self, kwargs: Mapping[str, Any] | None = None) -> ChatTemplate | None:
-        """The template with more variables."""
-        if self.template is None:
-            return None
-        return replace(self.template, variables={**self.template.variables, **(kwargs or {})})
-
     def from_messages(
         self,
         messages: Sequence[Message],
-        kwargs: Mapping[str, Any] | None = None,
+        template: ChatTemplate | None,
         tools: Sequence[Mapping[str, Any]] = (),
     ) -> Prompt:
         """The prompt for the answer to a conversation. Without a template the messages follow each other, line by line.
 
         Args:
             messages: the conversation; a system message of the run's is put before it if it has none.
-            kwargs: more variables for the template.
+            template: with its variables.
             tools: what the assistant may call.
 
         Raises:
             DataError: the template refuses the messages or breaks on them.
         """
-        template = self.variant(kwargs)
         if template is None:
             return self.from_text("\n".join(str(message.get("content") or "") for message in messages))
         try:
             complete = self.complete(messages)
             _check_contents(complete)
+            profile = self.templates.profile(template, self.text_tokenizer)
             with memory_limit, watched():
-                adapted = self._profile.adapt(complete, template)
+                adapted = profile.adapt(complete, template)
                 text = template.render(adapted, list(tools) or None, add_generation_prompt=True)
         except RenderError as error:
             raise DataError(

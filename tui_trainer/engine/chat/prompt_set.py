@@ -14,7 +14,7 @@ from typing import Any
 from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.engine.chat.insight import check_same_tokens, weighed_reply
 from tui_trainer.engine.chat.prompt_file import Item
-from tui_trainer.engine.chat.question import Question
+from tui_trainer.engine.chat.question import Manner, Question
 from tui_trainer.engine.chat.repetition import distinct_2, ends_in_a_loop
 from tui_trainer.engine.chat.session import ChatSession
 from tui_trainer.errors import CancelledError, UsageError, WorkbenchError
@@ -30,20 +30,21 @@ class PromptSet:
 
     Attributes:
         items: the prompts.
-        params: the knobs; without a seed it is 0.
-        system: system message of prompts that have none.
+        manner: how; without a seed it is 0.
     """
 
     items: Sequence[Item]
-    params: Mapping[str, Any]
-    system: str | None = None
+    manner: Manner
 
     def question(self, item: Item, session: ChatSession) -> Question:
         """An item as a question to a model; one without a template goes on with the text."""
-        params = {"seed": _SEED, **self.params}
-        if session.prompter.template is None and isinstance(item.asked, str):
+        manner = self.manner
+        params = {"seed": _SEED, **manner.params}
+        if isinstance(item.asked, str) and session.prompter.templates.chosen(manner.template) is None:
             return Question(prompt=item.asked, params=params)
-        return Question(messages=item.messages(self.system), params=params)
+        return Question(
+            item.messages(manner.system), None, params, template=manner.template, template_kwargs=manner.template_kwargs
+        )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,23 @@ Message = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Manner:
+    """How all prompts of a set are asked.
+
+    Attributes:
+        params: the knobs.
+        system: system message of prompts that have none.
+        template: the chat template (`Question.template`).
+        template_kwargs: more variables for it.
+    """
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    system: str | None = None
+    template: str | None = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Question:
     """What is asked.
 
@@ -20,6 +37,7 @@ class Question:
         messages: the conversation to answer; empty if `prompt` is given.
         prompt: a text to go on with, without a template.
         params: the knobs the user set.
+        template: the chat template to ask with instead of the usual one (`Templates.chosen`).
         template_kwargs: more variables for the chat template.
         tools: what the assistant may call, as the OpenAI API describes them.
         prefill: the text with which the answer begins.
@@ -29,6 +47,7 @@ class Question:
     messages: Sequence[Message] = ()
     prompt: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    template: str | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     tools: Sequence[Mapping[str, Any]] = ()
     prefill: str = ""
@@ -45,6 +64,7 @@ class Question:
             "messages": list,
             "prompt": str,
             "params": dict,
+            "template": str,
             "template_kwargs": dict,
             "tools": list,
             "prefill": str,

@@ -64,8 +64,8 @@ class Renderer:
             last = messages.pop()
             reply = reply if reply is not None else str(last.get("content") or "")
         asked = Question(
-            messages, question.prompt, template_kwargs=question.template_kwargs, tools=question.tools,
-            prefill=question.prefill, prefill_ids=question.prefill_ids,
+            messages, question.prompt, template=question.template, template_kwargs=question.template_kwargs,
+            tools=question.tools, prefill=question.prefill, prefill_ids=question.prefill_ids,
         )  # fmt: skip
         prompt = self._prompter.prompt_for(asked)
         answer = question.prefill or reply or _STAND_IN
@@ -73,14 +73,17 @@ class Renderer:
         return {
             "text": prompt.text,
             "tokens": self._documents.tokens(prompt.ids),
-            "template": self._prompter.describe(question.template_kwargs) if prompt.is_templated else None,
+            "template": self._prompter.describe(question.template, question.template_kwargs)
+            if prompt.is_templated
+            else None,
             "training": None if example is None else self._training(example),
             "parity": self._parity(prompt, example),
         }
 
     def _example(self, messages: Sequence[Message], question: Question, reply: str) -> Example | None:
         """The conversation with its reply as training has it; None without a fast tokenizer."""
-        template, tokenizer = self._prompter.variant(question.template_kwargs), self._prompter.text_tokenizer
+        template = self._prompter.templates.chosen(question.template, question.template_kwargs)
+        tokenizer = self._prompter.text_tokenizer
         if template is None or tokenizer is None:
             return None
         habits = self._prompter.habits

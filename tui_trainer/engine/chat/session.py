@@ -31,7 +31,6 @@ from tui_trainer.engine.generate.knobs import (
 from tui_trainer.engine.models.int8 import INT8
 from tui_trainer.engine.models.load import LoadedModel
 from tui_trainer.engine.models.stamp import stamp_of
-from tui_trainer.engine.models.stop_tokens import end_of_turn_id
 from tui_trainer.engine.models.weights import ADAPTER_WEIGHTS, count_parameters
 from tui_trainer.errors import ConfigurationError
 
@@ -90,9 +89,7 @@ class ChatSession:
         self.decode = decode
         habits = habits_of(loaded.source.run)
         self.prompter = Prompter(loaded.tokenizer, habits, name)
-        if self.prompter.template is not None:
-            loaded.tokenizer.chat_template = self.prompter.template.text
-        closing = end_of_turn_id(loaded.tokenizer)
+        closing = self.prompter.templates.closing_id(self.prompter.template)
         self._stop = tuple(dict.fromkeys([*loaded.stop_token_ids, *([closing] if closing is not None else [])]))
         self.use(loaded, choice or choose_forward(loaded.model, decode), adapter)
         self.documents = Documents(loaded.tokenizer)
@@ -173,7 +170,7 @@ class ChatSession:
             "stop_tokens": [{"id": token, "text": self.documents.text_of(token)} for token in self._stop],
             "defaults": {name: getattr(defaults.params, name) for name in own},
             "default_sources": own,
-            "note": "; ".join(filter(None, (loaded.reason, self.prompter.note, self._note))),
+            "note": "; ".join(filter(None, (loaded.reason, self.prompter.templates.note, self._note))),
         }
 
     def resolve(self, params: Mapping[str, Any]) -> ResolvedKnobs:
@@ -228,8 +225,17 @@ class ChatSession:
         knobs = self.resolve(question.params)
         prompt = self.prompter.prompt_for(question)
         continues = not prompt.is_templated or prompt.num_prefilled > 0
-        generation = self.engine.stream(prompt.ids, knobs.params, is_cancelled=is_cancelled, continues_text=continues)
+        params = self._stopping_at(question.template, knobs.params) if prompt.is_templated else knobs.params
+        generation = self.engine.stream(prompt.ids, params, is_cancelled=is_cancelled, continues_text=continues)
         return Asked(question, knobs, prompt, generation, clock, is_cancelled)
+
+    def _stopping_at(self, template: str | None, params: SamplingParams) -> SamplingParams:
+        """The knobs with the token that closes a turn of a template that was chosen for this question."""
+        templates = self.prompter.templates
+        closing = None if template is None or params.ignore_eos else templates.closing_id(templates.chosen(template))
+        if closing is None or closing in self.engine.stop_token_ids:
+            return params
+        return params.model_copy(update={"stop_token_ids": [*params.stop_token_ids, closing]})
 
     def document(self, asked: Asked) -> dict[str, Any]:
         """The document of `chat --json` for a question that has been answered."""
@@ -261,7 +267,9 @@ class ChatSession:
             "notes": list(knobs.notes),
             "seed": generation.seed if generation.uses_seed else None,
             "rendered": prompt.text,
-            "template": self.prompter.describe(question.template_kwargs) if prompt.is_templated else None,
+            "template": self.prompter.describe(question.template, question.template_kwargs)
+            if prompt.is_templated
+            else None,
             "model": {"name": self.name, "step": self.loaded.source.step, "device": str(self.loaded.device)},
             "stamp": self.stamp,
         }

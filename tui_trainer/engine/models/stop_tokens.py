@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tui_trainer.engine.data.templates.chat_template import RenderError
+from tui_trainer.engine.data.templates.chat_template import ChatTemplate, RenderError
 from tui_trainer.engine.data.templates.library import find_template
 from tui_trainer.errors import DataError
 
@@ -37,8 +37,14 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """
     try:
         template = find_template(None, tokenizer.chat_template, tokenizer.special_tokens_map)
-        if template is None:
-            return None
+    except DataError:
+        return None
+    return None if template is None else closing_id(template, tokenizer)
+
+
+def closing_id(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """See `end_of_turn_id`, for any template."""
+    try:
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
         followed = _after_mark(template.render([*messages, {"role": "user", "content": "?"}]))
         common = _common_start(followed, _after_mark(template.render(messages)))

@@ -2,8 +2,8 @@
 
 Up to two models are held, in the slots "a" and "b". `load`, `generate`, `knobs`, `render`, `swap`, `follow` and
 `unload` take {slot?}, "a" unless said otherwise; `tokens`, `alternatives`, `compare` and `score` look at all that is
-loaded; `prompt_set` brings its own models. A question is {messages | prompt, params?, template_kwargs?, tools?,
-prefill? | prefill_ids?}. The libraries are loaded with the first model, so that an unused worker costs little.
+loaded; `prompt_set` brings its own models. A question is {messages | prompt, params?, template?, template_kwargs?,
+tools?, prefill? | prefill_ids?}. The libraries are loaded with the first model, so that an unused worker costs little.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_trainer.engine.chat.prompt_file import Item, read_prompts
-from tui_trainer.engine.chat.question import Question
+from tui_trainer.engine.chat.question import Manner, Question
 from tui_trainer.engine.chat.server.address import is_address, read_address
 from tui_trainer.engine.chat.server.discovery import look_at
 from tui_trainer.engine.chat.server.session import ServerSession
@@ -65,6 +65,7 @@ class ChatServer:
             "prompt_set": self.prompt_set,
             "read_prompts": self.read_prompts,
             "servers": self.servers,
+            "templates": self.templates,
         }
 
     def load(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
@@ -180,6 +181,23 @@ class ChatServer:
             yield from ()
             return Renderer(session.prompter, session.documents).document(Question.of(params), params.get("reply"))
 
+    def templates(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
+        """The chat templates that {template?} of a question can name, and the one that {template?, slot?} means.
+
+        Returns:
+            {"known": [{"name", "source"}], "template": as `describe()` has it, null without one or without a model}.
+        """
+        from tui_trainer.engine.data.templates.library import builtin_names, package_names
+
+        known = [{"name": name, "source": "builtin"} for name in builtin_names()]
+        known += [{"name": name, "source": "package"} for name in package_names()]
+        yield from ()
+        slot, name = params.get("slot"), params.get("template")
+        if self._slots.get(slot) is None:
+            return {"known": known, "template": None}
+        with self._alone(cancellation):
+            return {"known": known, "template": self._slots.local(slot).prompter.describe(name)}
+
     def generate(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
         """Answer a question; yields a token at a time, returns the document of `chat --json`."""
         with self._alone(cancellation):
@@ -236,9 +254,9 @@ class ChatServer:
             return alternatives_document(a, b, Question.of(params), reply, position, num_top)
 
     def score(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
-        """Perplexity of each loaded model over {texts}, or over the replies to {prompts, system?}, and KL of B from A.
+        """Perplexity of each loaded model over {texts}, or over the replies to {prompts}, and KL of B from A.
 
-        A prompt without "reply" is answered by A, greedily, with at most {max_tokens?} tokens.
+        Prompts are asked with {system?, template?, template_kwargs?}. A prompt without "reply" is answered by A, greedily, with at most {max_tokens?} tokens.
 
         Returns:
             {"rows": [{"text", "num_tokens", "a": perplexity, "b", "kl"}], "a": {"perplexity", "bits_per_token"}, "b",
@@ -251,12 +269,12 @@ class ChatServer:
             yield from ()
             items: list[Item | str] = [*map(str, params.get("texts") or ()), *_items(params)]
             max_tokens = int(params.get("max_tokens") or _NUM_SCORED)
-            return score_document(a, b, items, params.get("system"), max_tokens, cancellation.check)
+            return score_document(a, b, items, _manner(params), max_tokens, cancellation.check)
 
     def prompt_set(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
         """Ask {prompts, system?, params?} of all {models}; a run alone means all its checkpoints.
 
-        With {baseline} each answer's row has the divergence from that model.
+        {template?, template_kwargs?} are as in a question. With {baseline} each answer's row has the divergence from that model.
 
         Yields:
             {"row": …} and how far it is.
@@ -268,7 +286,7 @@ class ChatServer:
             from tui_trainer.engine.chat.measuring import measure
             from tui_trainer.engine.chat.prompt_set import PromptSet
 
-            prompts = PromptSet(_items(params), params.get("params") or {}, params.get("system"))
+            prompts = PromptSet(_items(params), _manner(params))
             models = [str(model) for model in params.get("models") or ()]
             baseline = params.get("baseline")
             return (yield from measure(self._slots, prompts, models, baseline and str(baseline), cancellation.check))
@@ -292,6 +310,12 @@ class ChatServer:
             yield
         finally:
             self._lock.release()
+
+
+def _manner(params: Mapping[str, Any]) -> Manner:
+    """How the prompts of a set are asked."""
+    question = Question.of({name: params.get(name) for name in ("params", "template", "template_kwargs")})
+    return Manner(question.params, params.get("system"), question.template, question.template_kwargs)
 
 
 def _items(params: Mapping[str, Any]) -> list[Item]:

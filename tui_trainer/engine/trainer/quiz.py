@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from tui_trainer.config.sampling import GREEDY_BELOW, SamplingParams
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.chat.prompt import Prompter, RunHabits
+from tui_trainer.engine.chat.question import Question
 from tui_trainer.engine.data.references import EvalReference
 from tui_trainer.engine.generate.batch import generate_batch
 from tui_trainer.engine.generate.engine import Engine
@@ -98,7 +99,7 @@ class Quiz:
     def _prompt_ids(self, prompt: str) -> Sequence[int]:
         if self._is_plain:
             return self._prompter.from_text(prompt).ids
-        return self._prompter.from_messages([{"role": "user", "content": prompt}]).ids
+        return self._prompter.prompt_for(Question([{"role": "user", "content": prompt}])).ids
 
     def _greedy(self, model: Any, prompts: Sequence[Sequence[int]]) -> list[Answer]:
         """Several prompts at a time."""

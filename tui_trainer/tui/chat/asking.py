@@ -9,6 +9,10 @@ from typing import Any
 from tui_trainer.tui.chat.reply import Opening, Reply, Token
 from tui_trainer.tui.chat.tree import Conversation, Turn, messages_to
 
+NO_TEMPLATE = "none"
+OWN_TEMPLATE = "model"
+"""Names of templates that mean none at all, and the one the model itself carries."""
+
 
 @dataclass(frozen=True)
 class Manner:
@@ -19,23 +23,37 @@ class Manner:
         asked_for: the knobs that model A and its run ask for; B gets them too, so that both are asked the same way.
         system: the system message.
         prefill: what every reply begins with.
-        template_kwargs: variables for the chat template.
-        has_template: whether the model takes messages; else it goes on with the text of the question.
+        template: the chat template to ask with, a name or a file; None for the one the model was trained with.
+        template_kwargs: variables for it.
+        has_template: whether the model has one; without any it goes on with the text of the question.
     """
 
     params: Mapping[str, Any] = field(default_factory=dict)
     asked_for: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     system: str | None = None
     prefill: str = ""
+    template: str | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     has_template: bool = True
 
+    @property
+    def takes_messages(self) -> bool:
+        """Whether questions go through a chat template."""
+        if self.template in (None, OWN_TEMPLATE):
+            return self.has_template
+        return self.template != NO_TEMPLATE
+
+    @property
+    def template_request(self) -> dict[str, Any]:
+        """The worker's parameters for template and variables, where they were chosen."""
+        chosen = {"template": self.template, "template_kwargs": dict(self.template_kwargs)}
+        return {name: value for name, value in chosen.items() if value}
+
     def prompt_to(self, question: Turn) -> dict[str, Any]:
         """The worker's parameters for what the model is given before its reply."""
-        if not self.has_template:
+        if not self.takes_messages:
             return {"prompt": question.text}
-        asked: dict[str, Any] = {"messages": messages_to(question, self.system)}
-        return asked | ({"template_kwargs": dict(self.template_kwargs)} if self.template_kwargs else {})
+        return {"messages": messages_to(question, self.system), **self.template_request}
 
     def request(self, question: Turn, opening: Opening, *, of_both: bool = False) -> dict[str, Any]:
         """The worker's parameters for an answer; each token's rank is asked for, as it costs next to nothing."""

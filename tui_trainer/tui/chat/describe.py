@@ -53,6 +53,9 @@ def _loaded_words(about: Mapping[str, Any]) -> Iterator[str]:
         yield f"context {fmt.count(about['context_length'])}"
     if not about.get("has_template", True):
         yield "no chat template: plain completion"
+    template = about.get("template")
+    if isinstance(template, Mapping) and template.get("source") != "model":
+        yield f"template {template.get('name')} ({template.get('source')})"
     if about.get("note"):
         yield str(about["note"])
 

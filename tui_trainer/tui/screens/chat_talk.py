@@ -17,6 +17,7 @@ from tui_trainer.tui.chat.asking import Growing, Manner
 from tui_trainer.tui.chat.reply import Opening
 from tui_trainer.tui.chat.tree import Conversation, Turn
 from tui_trainer.tui.screens.chat_knobs import KnobsScreen
+from tui_trainer.tui.screens.templating import Templating
 from tui_trainer.tui.session import Session
 from tui_trainer.tui.widgets.ask import AskText
 from tui_trainer.tui.widgets.prompt_line import PromptLine
@@ -40,7 +41,12 @@ class TalkScreen(KnobsScreen):
         Binding("s", "system", "System", show=False, id="chat-system", tooltip="Set the system message"),
         Binding("a", "prefill", "Begin with", show=False, id="chat-prefill", tooltip="What every reply begins with"),
         Binding(
-            "A", "template_kwargs", "Template", show=False, id="chat-template", tooltip="Variables of the chat template"
+            "A",
+            "template",
+            "Template",
+            show=False,
+            id="chat-template",
+            tooltip="Choose the chat template, its variables",
         ),
         Binding("plus", "candidate", "Candidate", show=False, id="chat-candidate", tooltip="To the next reply"),
     ]
@@ -48,7 +54,7 @@ class TalkScreen(KnobsScreen):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._prefill = ""
-        self._template_kwargs: dict[str, Any] = {}
+        self._templating = Templating(self, self.models, self._show_line)
         self._answering: Worker[None] | None = None
         self._growing: Growing | None = None
         self._editing: Turn | None = None
@@ -74,7 +80,8 @@ class TalkScreen(KnobsScreen):
             self.params(),
             self.transcript.system,
             self._prefill,
-            self._template_kwargs,
+            self._templating.name,
+            self._templating.kwargs,
             self.models.slot("a").has_template,
             asked_for=self._knobs.asked_for(),
         )
@@ -277,8 +284,8 @@ class TalkScreen(KnobsScreen):
         words = ["edit the question; esc leaves it"] if self._editing is not None else []
         if self._prefill:
             words.append(f"replies begin with {self._prefill!r}")
-        if self._template_kwargs:
-            words.append("template " + ", ".join(f"{name}={value}" for name, value in self._template_kwargs.items()))
+        if self._templating.words:
+            words.append(self._templating.words)
         self.line.border_title = Content(safe_line(" · ".join(words)))
 
     def action_system(self) -> None:
@@ -301,23 +308,6 @@ class TalkScreen(KnobsScreen):
             self._prefill = text
             self._show_line()
 
-    def action_template_kwargs(self) -> None:
-        """Set variables of the chat template."""
-        from tui_trainer.config.catalogue import catalogue, parse_text, shown
-
-        knob = catalogue()["data.template_kwargs"]
-        text = f"{knob.help} What the run was trained with counts where nothing is set here."
-        ask = AskText(
-            "Variables of the chat template",
-            shown(self._template_kwargs) if self._template_kwargs else "{}",
-            text,
-            lambda typed: parse_text(knob, typed or "{}"),
-        )
-        self.app.push_screen(ask, self._template_kwargs_typed)
-
-    def _template_kwargs_typed(self, text: str | None) -> None:
-        from tui_trainer.config.catalogue import catalogue, parse_text
-
-        if text is not None:
-            self._template_kwargs = parse_text(catalogue()["data.template_kwargs"], text or "{}")
-            self._show_line()
+    def action_template(self) -> None:
+        """Choose the chat template, or its variables."""
+        self._templating.start()

@@ -39,7 +39,7 @@ class Measuring:
 
         Args:
             questions: those of the conversation, taken where no file is given.
-            manner: the knobs and the system message.
+            manner: the knobs, the system message, the template.
         """
 
         def typed(path: str | None) -> None:
@@ -79,7 +79,7 @@ class Measuring:
             if what == _SOME and not which:
                 self._ask_which(run, lambda found: chosen(_SOME, found))
                 return
-            shared: dict[str, Any] = {"params": dict(manner.params)}
+            shared: dict[str, Any] = {"params": dict(manner.params), **manner.template_request}
             if manner.system:
                 shared["system"] = manner.system
             sheet: MeasureSheet

@@ -40,6 +40,7 @@ _VLLM_ONLY = {
 }
 _SPECIAL = ("logprobs", "use_beam_search", "beam_width", "length_penalty")
 """Knobs that become several fields, or only together with others."""
+_LONG_CONTEXT = 1 << 17
 _NOT_AT_ALL = "the server has no such setting"
 
 
@@ -56,7 +57,9 @@ class Dialect:
         constants: sent with every request.
         reasons: why a knob is not translated, where there is more to say than that it is not there.
         notes: where a knob means something else.
+        remedies: what to do where a server refuses a request that sets a knob.
         can_prefill: whether a reply can be made to begin with a text.
+        whole_context: the field that says how far back penalties look, in tokens.
         continuing: fields that say that the last message, the assistant's, is to be gone on with.
     """
 
@@ -65,7 +68,9 @@ class Dialect:
     constants: Mapping[str, Any] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    remedies: Mapping[str, str] = field(default_factory=dict)
     can_prefill: bool = False
+    whole_context: str = ""
     continuing: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -74,10 +79,17 @@ class Dialect:
         missing = [name for name in SamplingParams.model_fields if name not in self.fields]
         return {name: self.reasons.get(name, _NOT_AT_ALL) for name in missing}
 
-    def request(self, params: SamplingParams) -> dict[str, Any]:
-        """The fields of a request for some knobs."""
+    def request(self, params: SamplingParams, context_length: int | None) -> dict[str, Any]:
+        """The fields of a request for some knobs.
+
+        Args:
+            params: the knobs.
+            context_length: tokens of prompt and answer; None if the server does not say.
+        """
         values = params.model_dump()
         body: dict[str, Any] = dict(self.constants)
+        if self.whole_context:
+            body[self.whole_context] = context_length or _LONG_CONTEXT
         for name, target in self.fields.items():
             value = values.get(name)
             if name in _SPECIAL or value is None or value in ([], {}) or (name == "n" and value == 1):
@@ -125,9 +137,11 @@ LLAMA_CPP = Dialect(
     # the order of vLLM's sampler; its own takes the temperature last
     constants={
         "samplers": ["penalties", "temperature", "min_p", "top_k", "top_p"],
-        "repeat_last_n": -1,
         "cache_prompt": True,
     },
+    # not -1: some versions refuse it
+    whole_context="repeat_last_n",
+    remedies={"n": "It gives as many answers at a time as it has slots: start it with --parallel, or leave n at 1."},
     notes={
         "presence_penalty": "llama.cpp counts the prompt's tokens too",
         "frequency_penalty": "llama.cpp counts the prompt's tokens too",

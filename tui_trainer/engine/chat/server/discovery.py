@@ -59,7 +59,8 @@ def look_at(address: Address, is_cancelled: Callable[[], bool] = lambda: False) 
     usable = [entry for entry in entries if isinstance(entry, Mapping) and isinstance(entry.get("id"), str)]
     models = tuple(str(entry["id"]) for entry in usable)
     own = next((entry for entry in usable if entry["id"] == address.model), usable[0] if usable else {})
-    length = own.get("max_model_len")
+    meta = own.get("meta")
+    length = own.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, Mapping) else None)
     dialect = dialect_of(listed) or _by_its_paths(http)
     return Found(address, dialect, models, length if isinstance(length, int) else None)
 

@@ -85,6 +85,10 @@ class ServerSession:
         found = inspect_knobs([(YOURS, params)])
         return found | {"ignored": {**found["ignored"], **self._lost(params)}}
 
+    def _remedy(self, knobs: ResolvedKnobs) -> str:
+        """What to do where the server refuses a request, as far as a knob is known to be why."""
+        return " ".join(text for name, text in self._dialect.remedies.items() if knobs.sources[name] != DEFAULT)
+
     def _lost(self, names: Iterable[str]) -> dict[str, str]:
         untranslatable = self._dialect.untranslatable
         return {name: f"{self._dialect.name}: {untranslatable[name]}" for name in names if name in untranslatable}
@@ -120,14 +124,21 @@ class ServerSession:
                         break
         except CancelledError:
             pass
+        except UsageError as error:
+            raise UsageError(error.what, where=error.where, remedy=error.remedy or self._remedy(knobs)) from None
         return self._document(question, knobs, answers, clock)
 
     def _request(self, question: Question, knobs: ResolvedKnobs) -> tuple[str, dict[str, Any]]:
-        body: dict[str, Any] = {"model": self._model, **self._dialect.request(knobs.params)}
+        body: dict[str, Any] = {"model": self._model, **self._dialect.request(knobs.params, self._found.context_length)}
         if question.prompt is not None:
             if "top_logprobs" in body:
                 body["logprobs"] = body.pop("top_logprobs")
             return "/completions", body | {"prompt": question.prompt + question.prefill}
+        if question.template is not None:
+            raise UsageError(
+                f"the server applies a chat template of its own, {question.template!r} cannot be asked for",
+                remedy="Take the model's own again, or talk to the model itself.",
+            )
         messages = [dict(message) for message in question.messages]
         if question.prefill:
             if not self._dialect.can_prefill:

@@ -125,5 +125,7 @@ def _read(path: Path) -> str:
         raise DataError(f"is not UTF-8 text (byte {error.start})", where=str(path)) from None
     except OSError as error:
         raise DataError(
-            f"cannot be read: {error.strerror}", where=str(path), remedy=f"Give {_KEY} a name or the path of a file."
+            f"cannot be read: {error.strerror}",
+            where=str(path),
+            remedy="Give the name of a template, or the path of a file.",
         ) from None
