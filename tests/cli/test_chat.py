@@ -219,6 +219,30 @@ def test_an_empty_pipe_is_told(call: Call) -> None:
     assert call(stdin=" \n")[0] == 2
 
 
+def test_a_template_is_chosen_in_options_and_in_a_conversation(
+    call: Call, tiny_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "own.jinja").write_text("{{ mood }}:{{ messages[-1].content }}>")
+    options = ("--template", "own.jinja", "--template-kwargs", '{mood = "calm"}')
+    _, out, _ = call("--prompt", "x", *options, "--json", "--max-tokens", "1")
+    assert documents(out)[0]["rendered"] == "calm:x>"
+    code, _, err = call("--prompt", "x", "--template", "chatmk")
+    assert (code, "did you mean chatml" in err) == (2, True)
+    assert call("--prompt", "x", "--template-kwargs", "[")[0] == 2
+    models = LocalModels()
+    models.load("a", str(tiny_folder), {"device": "cpu"})
+    talking = Talk(models, Manner({"max_tokens": 1}), {})
+    for line in ("/template own.jinja {mood = 'wild'}", "x", "/raw", "/template", "/template none", "/template"):
+        talking._take(line)
+    err = capsys.readouterr().err
+    assert "'w'" in err
+    assert "in use: own (file)" in err
+    assert "in use: none" in err
+    assert talking.manner.takes_messages is False
+    talking._take("/template usual")
+    assert talking.manner.template is None
+
+
 def test_a_system_message_and_no_template(call: Call) -> None:
     _, out, _ = call("--prompt", "x", "--system", "Be kind.", "--json", "--max-tokens", "1")
     assert documents(out)[0]["rendered"].startswith("<|im_start|>system\nBe kind.<|im_end|>")

@@ -246,7 +246,7 @@ async def test_a_model_without_template_completes(make_app: MakeApp, world: Fake
 
 async def test_the_chat_template_is_chosen_by_name_by_file_and_left_again(make_app: MakeApp, world: FakeWorld) -> None:
     app = make_app("chat")
-    async with app.run_test(size=WIDE) as pilot:
+    async with app.run_test(size=WIDE, notifications=True) as pilot:
 
         async def choose(value: str, typed: str = "") -> None:
             await pilot.press("A")
@@ -278,7 +278,7 @@ async def test_the_chat_template_is_chosen_by_name_by_file_and_left_again(make_a
         assert world.chat.asked("render")[-1]["template"] == "plain"
         await pilot.press("escape")
         await choose("a file", "gone")
-        await wait_until(pilot, lambda: "cannot be had" in text_of(app, "#message"))
+        await wait_until(pilot, lambda: any("cannot be had" in note.message for note in app._notifications))
         assert title() == "template plain, mood=wild"
         await choose("none")
         await wait_until(pilot, lambda: title().startswith("no chat template: plain completion"))

@@ -83,7 +83,7 @@ class Templates:
             return self._named(name)
         except ConfigurationError as error:
             problem = error.problems[0]
-            raise UsageError(problem.message, remedy=problem.hint) from None
+            raise UsageError(problem.message, remedy=problem.remedy) from None
         except WorkbenchError as error:
             raise UsageError(
                 f"the chat template {name!r} cannot be had: {error.what}", where=error.where, remedy=error.remedy

@@ -256,7 +256,8 @@ class ChatServer:
     def score(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
         """Perplexity of each loaded model over {texts}, or over the replies to {prompts}, and KL of B from A.
 
-        Prompts are asked with {system?, template?, template_kwargs?}. A prompt without "reply" is answered by A, greedily, with at most {max_tokens?} tokens.
+        Prompts are asked with {system?, template?, template_kwargs?}. One without "reply" is answered by A, greedily,
+        with at most {max_tokens?} tokens.
 
         Returns:
             {"rows": [{"text", "num_tokens", "a": perplexity, "b", "kl"}], "a": {"perplexity", "bits_per_token"}, "b",
@@ -274,7 +275,8 @@ class ChatServer:
     def prompt_set(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:
         """Ask {prompts, system?, params?} of all {models}; a run alone means all its checkpoints.
 
-        {template?, template_kwargs?} are as in a question. With {baseline} each answer's row has the divergence from that model.
+        {template?, template_kwargs?} are as in a question. With {baseline} each answer's row has the divergence
+        from that model.
 
         Yields:
             {"row": …} and how far it is.

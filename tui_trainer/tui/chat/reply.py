@@ -138,6 +138,8 @@ class Reply:
         self._first = self._first or time.monotonic()
         text, rank, logprob = str(item.get("text") or ""), item.get("rank"), item.get("logprob")
         self.generated += text
+        if item.get("id") is None and not text and item.get("finish_reason"):
+            return  # a server only says that it has ended
         self.tokens.append(
             Token(
                 int(item.get("id") or 0),

@@ -127,5 +127,5 @@ def _read(path: Path) -> str:
         raise DataError(
             f"cannot be read: {error.strerror}",
             where=str(path),
-            remedy="Give the name of a template, or the path of a file.",
+            remedy="Give a name or the path of a file.",
         ) from None
