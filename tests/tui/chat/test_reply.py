@@ -138,3 +138,10 @@ def test_tokens_with_half_a_character_are_shown_as_bytes_where_tokens_are_colour
     assert [text for text, _ in coloured(reply, LOGPROB)] == ["<0xC3>", "é"]
     assert [text for text, _ in coloured(reply, MODES[0])] == ["", "é"]
     assert reply.text == "é"
+
+
+def test_a_servers_word_that_it_has_ended_is_no_token() -> None:
+    reply = Reply(slot="a", model="server", is_streaming=True)
+    reply.take({"candidate": 0, "text": "Hi", "id": None, "logprob": None})
+    reply.take({"candidate": 0, "text": "", "id": None, "logprob": None, "finish_reason": "length"})
+    assert (reply.text, len(reply.tokens)) == ("Hi", 1)
