@@ -403,6 +403,7 @@ def test_a_run_killed_before_its_last_word_says_it_at_the_next_start(tiny: Any, 
     with pytest.raises(Killed):
         first.train()
     assert first.written(RunFinished) == []
+    first.trainer._tools.copies.finish()
     shutil.rmtree(tmp_path / "nas" / first.layout.id)
     second = tiny.run(*given, rows=data, directory="parts")
     second.train()
