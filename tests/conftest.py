@@ -1,10 +1,17 @@
-"""The order of the tests: what runs real processes begins first, so that no worker is left alone with it at the end."""
+"""What all tests share: an environment for many processes on few cores, and their order.
+
+What runs real processes begins first, so that no worker is left alone with it at the end.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 import pytest
+
+# Two workers train beside each other on the same cores: threads that spin while they wait take each other's time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
