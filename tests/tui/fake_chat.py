@@ -65,6 +65,7 @@ class FakeChatWorker:
         if name == "gone":
             raise UsageError("the chat template 'gone' cannot be had: there is no such file")
         known = [{"name": "chatml", "source": "builtin"}, {"name": "plain", "source": "builtin"}]
+        known += [{"name": "none", "source": "none"}]
         source = "builtin" if name else "model"
         return {"known": known, "template": {"name": name or "tiny", "source": source, "hash": "ab", "kwargs": {}}}
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 from textual.widgets import Static
 
 from tui_trainer.errors import ConfigurationError
@@ -111,3 +112,24 @@ def test_garbage_is_looked_for_again_once_the_workbench_stands() -> None:
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+def test_an_unforeseen_error_ends_the_workbench_without_a_traceback(
+    make_app: Callable[[str], WorkbenchApp], capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def fail() -> None:
+        secret = "hf_secret"
+        raise RuntimeError(f"worker of {len(secret)} letters")
+
+    async def drive(pilot: Pilot[object]) -> None:
+        pilot.app.run_worker(fail())
+        await pilot.app._exception_event.wait()
+
+    app = make_app("runs")
+    app.run(headless=True, size=(80, 24), auto_pilot=drive)
+    with pytest.raises(RuntimeError, match="worker of 9 letters"):
+        app.raise_unforeseen()
+    assert app.return_code == 1
+    said = "".join(capfd.readouterr())
+    assert "Traceback" not in said
+    assert "hf_secret" not in said

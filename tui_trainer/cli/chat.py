@@ -135,10 +135,8 @@ def _over_checkpoints(
     from tui_trainer.cli.chat_sets import checkpoints_of, over_checkpoints
 
     references = checkpoints_of(model, which)
-    request = {
-        "params": dict(manner.params), "system": manner.system, "baseline": against, **manner.template_request
-    }  # fmt: skip
-    given = {name: value for name, value in request.items() if value is not None}
+    request = {"params": dict(manner.params), "system": manner.system, "baseline": against}
+    given = {name: value for name, value in request.items() if value is not None} | manner.template_request
     return over_checkpoints(LocalModels(), references, items, given, as_json=as_json)
 
 

@@ -13,6 +13,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.screen import Screen
+from textual.worker import WorkerFailed
 
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.paths import config_dir
@@ -110,12 +111,9 @@ class WorkbenchApp(App[None]):
 
     async def action_leave(self) -> None:
         """Leave; what trains goes on, and the last words say so."""
-        view = self.session.run.view
-        words = None
-        if view is not None and view.status.state.is_live:
-            words = safe(
-                f"{view.status.id} goes on. `tui-trainer` shows it where it is, `tui-trainer runs stop` ends it."
-            )
+        status, words = await self.session.run.status(), None
+        if status is not None and status.state.is_live:
+            words = safe(f"{status.id} goes on. `tui-trainer` shows it where it is, `tui-trainer runs stop` ends it.")
         await self.services.close()
         self.exit(message=words)
 
@@ -131,6 +129,21 @@ class WorkbenchApp(App[None]):
     def _run_binding(self, node: object, action: str) -> None:
         self.call_later(self.run_action, action, node)
 
+    def _handle_exception(self, error: Exception) -> None:
+        """End on an unforeseen error without the library's traceback, which shows the values of variables."""
+        self._return_code = 1
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+        self._close_messages_no_wait()
+
+    def raise_unforeseen(self) -> None:
+        """Raise the error that ended the app, if one did, for the command line to tell and to keep."""
+        if isinstance(self._exception, WorkerFailed):
+            raise self._exception.error
+        if self._exception is not None:
+            raise self._exception
+
 
 def resume_collection() -> None:
     """Let Python look for garbage again, but not in what the start has made: it stays, and takes long to go through."""
@@ -144,7 +157,11 @@ def run(target: str | None = None, *, argv: Sequence[str] = ()) -> int:
 
     Returns:
         The exit code.
+
+    Raises:
+        Exception: what ended the workbench unforeseen.
     """
     app = WorkbenchApp(real_services(argv), wait_for_opening(target))
     app.run()
+    app.raise_unforeseen()
     return app.return_code or 0

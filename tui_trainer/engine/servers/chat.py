@@ -185,12 +185,11 @@ class ChatServer:
         """The chat templates that {template?} of a question can name, and the one that {template?, slot?} means.
 
         Returns:
-            {"known": [{"name", "source"}], "template": as `describe()` has it, null without one or without a model}.
+            {"known": as `known_templates` has them, "template": as `describe()` has it, null without one or a model}.
         """
-        from tui_trainer.engine.data.templates.library import builtin_names, package_names
+        from tui_trainer.engine.data.templates.library import known_templates
 
-        known = [{"name": name, "source": "builtin"} for name in builtin_names()]
-        known += [{"name": name, "source": "package"} for name in package_names()]
+        known = known_templates(None)
         yield from ()
         slot, name = params.get("slot"), params.get("template")
         if self._slots.get(slot) is None:

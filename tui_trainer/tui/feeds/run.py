@@ -13,6 +13,7 @@ from textual.signal import Signal
 
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.snapshot import RunReader, RunView
+from tui_trainer.runs.status import RunStatus, read_status
 
 POLL_SECONDS = 0.5
 _CATCH_UP_SECONDS = 0.01
@@ -39,6 +40,15 @@ class RunFeed:
     def view(self) -> RunView | None:
         """What is known of it; None until its files were read for the first time."""
         return self._reader.view if self._reader else None
+
+    async def status(self) -> RunStatus | None:
+        """How the run in view stands, read now if it is unknown yet; None without one, or if the disk is too slow."""
+        if self.view is not None or self.layout is None:
+            return self.view.status if self.view is not None else None
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(read_status, self.layout), POLL_SECONDS)
+        except TimeoutError:
+            return None
 
     def open(self, layout: RunLayout) -> None:
         """Bring a run into view."""

@@ -6,6 +6,7 @@ The Runs screen builds on it. Every file is touched in a thread, so that a slow 
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -26,13 +27,13 @@ Result = TypeVar("Result")
 class KeepingScreen(WorkbenchScreen):
     """A list of runs that can be cloned, renamed, moved in the queue and deleted."""
 
+    @abstractmethod
     def current(self) -> RunSummary | None:
         """The run under the cursor."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refresh_list(self) -> None:
         """Read the store, if anybody looks."""
-        raise NotImplementedError
 
     def current_layout(self) -> RunLayout | None:
         """Where the run under the cursor is; says so if there is none."""

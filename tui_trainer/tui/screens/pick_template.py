@@ -15,13 +15,14 @@ from tui_trainer.tui.widgets.search_pick import SearchPick
 from tui_trainer.tui.widgets.token_flow import TokenFlow
 
 _ABOUT = "Type to search, or the path of a .jinja file. What is trained stands out in the row below the list."
-_NOTES = {
+SOURCES = {
     "model": "of the model",
     "builtin": "of this workbench",
     "package": "of the package trl",
     "file": "in this folder",
     "none": "turns follow each other without any template",
 }
+"""Where a template comes from, by `source` of `known_templates`."""
 
 
 class PickTemplate(SearchPick):
@@ -46,7 +47,7 @@ class PickTemplate(SearchPick):
         self, feed: DatasetFeed, templates: Sequence[dict[str, str]], current: str, row: int | None = None
     ) -> None:
         options = [
-            (found["name"], found["name"] or "the model's own", _NOTES[found["source"]] if found["name"] else "")
+            (found["name"], found["name"] or "the model's own", SOURCES[found["source"]] if found["name"] else "")
             for found in templates
         ]
         super().__init__("data.template", options, current, "search, or type the path of a file", _ABOUT)

@@ -10,11 +10,17 @@ from tui_trainer.errors import WorkbenchError
 from tui_trainer.tui.chat.asking import NO_TEMPLATE, OWN_TEMPLATE
 from tui_trainer.tui.feeds.chat import ChatFeed
 from tui_trainer.tui.screens.base import WorkbenchScreen
-from tui_trainer.tui.widgets.ask import AskText, Pick
+from tui_trainer.tui.screens.pick_template import SOURCES
+from tui_trainer.tui.widgets.ask import AskText
+from tui_trainer.tui.widgets.search_pick import SearchPick
 
-_USUAL, _FILE, _VARIABLES = "", "file", "variables"
+_USUAL, _VARIABLES = "", "variables …"
 _KWARGS = "data.template_kwargs"
-_SOURCES = {"builtin": "of this program", "package": "of the package trl"}
+_SOURCES = {**SOURCES, "none": "the model goes on with the text"}
+_ABOUT = (
+    "Type to search, or the path of a .jinja file, which is read again with every question. "
+    "The prompt, the raw view and parity follow."
+)
 
 
 class Templating:
@@ -59,28 +65,16 @@ class Templating:
             (_USUAL, "as it was trained", _described(usual)),
             *([(OWN_TEMPLATE, "the model's own", "whatever its run was trained with")] if usual else []),
             *((str(each["name"]), str(each["name"]), _SOURCES[each["source"]]) for each in answer["known"]),
-            (_FILE, "a file …", "Jinja, read again with every question"),
-            (NO_TEMPLATE, "none", "the model goes on with the text"),
-            (_VARIABLES, "variables …", shown(self.kwargs) if self.kwargs else "none are set here"),
+            (_VARIABLES, _VARIABLES, shown(self.kwargs) if self.kwargs else "none are set here"),
         ]
-        known = [value for value, _, _ in options]
-        current = self.name or _USUAL
-        self._screen.app.push_screen(
-            Pick("Ask with the chat template", options, current if current in known else _FILE), self._picked
-        )
+        title, line = "Ask with the chat template", "search, or type the path of a file"
+        self._screen.app.push_screen(SearchPick(title, options, self.name or _USUAL, line, _ABOUT), self._picked)
 
     def _picked(self, value: str | None) -> None:
         if value == _VARIABLES:
             self._ask_variables()
-        elif value == _FILE:
-            about = "A file that ends in .jinja. The prompt, the raw view and parity follow."
-            self._screen.app.push_screen(AskText("Chat template", self.name or "", about), self._file_typed)
         elif value is not None:
             self._take(value)
-
-    def _file_typed(self, path: str | None) -> None:
-        if path is not None and path.strip():
-            self._take(path.strip())
 
     def _take(self, name: str) -> None:
         self._screen.run_worker(self._check_and_take(name or None), group="templates", exit_on_error=False)

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -112,12 +113,15 @@ def without_absent(value: Any) -> Any:
     return value
 
 
-class _Groups:
+class _Groups(ABC):
+    """Groups of rows of a file, read one at a time."""
+
     schema: pa.Schema
     sizes: list[int]
 
+    @abstractmethod
     def read(self, group: int) -> pa.Table:
-        raise NotImplementedError
+        """The rows of a group."""
 
 
 @dataclass(frozen=True)
