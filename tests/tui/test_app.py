@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Callable
 from pathlib import Path
@@ -133,3 +134,26 @@ def test_an_unforeseen_error_ends_the_workbench_without_a_traceback(
     said = "".join(capfd.readouterr())
     assert "Traceback" not in said
     assert "hf_secret" not in said
+
+
+@pytest.mark.parametrize(("looks_for", "code"), [("#source", 0), ("a value that is missing", 1)])
+def test_what_is_still_to_be_shown_while_the_widgets_are_taken_down_is_no_error(
+    make_app: Callable[[str], WorkbenchApp], looks_for: str, code: int
+) -> None:
+    async def drive(pilot: Pilot[object]) -> None:
+        screen, shown = pilot.app.screen, asyncio.Event()
+
+        async def show_while_leaving() -> None:
+            pilot.app.exit()
+            await screen.query_one("#source").remove()
+            shown.set()
+            if looks_for != "#source":
+                raise LookupError(looks_for)
+            screen.query_one(looks_for)
+
+        screen.call_later(show_while_leaving)
+        await shown.wait()
+
+    app = make_app("data")
+    app.run(headless=True, size=(80, 24), auto_pilot=drive)
+    assert app.return_code == code

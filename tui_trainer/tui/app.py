@@ -11,8 +11,10 @@ from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
 from textual.filter import LineFilter
 from textual.screen import Screen
+from textual.widget import MountError
 from textual.worker import WorkerFailed
 
 from tui_trainer.errors import WorkbenchError
@@ -131,6 +133,9 @@ class WorkbenchApp(App[None]):
 
     def _handle_exception(self, error: Exception) -> None:
         """End on an unforeseen error without the library's traceback, which shows the values of variables."""
+        cause = error.error if isinstance(error, WorkerFailed) else error
+        if (self._exit or not self._running) and isinstance(cause, (NoMatches, MountError)):
+            return  # the widgets are being taken down; what was still to be shown in them finds them gone
         self._return_code = 1
         if self._exception is None:
             self._exception = error

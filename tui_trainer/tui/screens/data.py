@@ -134,11 +134,7 @@ class DataScreen(LookingScreen):
             self.call_after_refresh(self._begin)
 
     async def _begin(self) -> None:
-        right = next(iter(self.query("#right")), None)
-        if right is not None and right.is_attached:
-            await right.mount(*self._panes())
-        if not self.query(LengthChart):
-            return  # the app is being left before the screen was whole
+        await self.query_one("#right").mount(*self._panes())
         self.session.draft_changed.subscribe(self, lambda _: self._show_fields())
         self.session.dataset.changed.subscribe(self, self._show_dataset)
         self._show_fields()
