@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from textual.containers import Vertical
-from textual.widgets import Footer, Static
+from textual.widgets import Footer, Input, Static
 
 from tui_trainer.runs.control import pending, send
 from tui_trainer.runs.events import Alert, ControlApplied, RunContinued, RunPaused, StepMetrics
@@ -236,6 +236,20 @@ async def test_the_key_line_of_a_run_that_is_over_leads_on(make_app: MakeApp, ru
         write_status(run, replace(read_status(run), state=State.FINISHED))
         await wait_until(pilot, lambda: {"Resume", "Chat", "Runs"} <= _key_line(app))
         assert not {"Stop", "Rate", "Change", "Save", "Eval", "Pause"} & _key_line(app)
+
+
+async def test_a_form_left_open_follows_the_run(make_app: MakeApp, run: RunLayout) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: "1\u202f204" in _numbers(app))
+        await pilot.press("h", "end", "enter", "ctrl+a", "ctrl+k", *"100", "enter")
+        assert "next saved at step 1\u202f300" in str(app.screen.query_one("#live-help", Static).render())
+        await pilot.press("enter", *"99")
+        with JournalWriter(run.events) as journal:
+            journal.write(StepMetrics(step=1350, loss=1.0, learning_rate=1e-4, epoch=0.8))
+        await wait_until(pilot, lambda: "step 1\u202f400" in str(app.screen.query_one("#live-help", Static).render()))
+        assert [mark.x for mark in app.screen.query_one(Chart).plot.marks] == [1350]
+        assert app.screen.query_one(Input).value == "99"
 
 
 async def test_a_form_left_open_says_that_the_run_ended(make_app: MakeApp, run: RunLayout) -> None:

@@ -13,8 +13,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from tui_trainer.runs.snapshot import RunView
 from tui_trainer.text import safe
-from tui_trainer.tui.live_fields import FIELDS, LiveRun, effects, help_of, parse_change, rate_curve
+from tui_trainer.tui.live_fields import FIELDS, LiveRun, effects, help_of, live_run, parse_change, rate_curve
 from tui_trainer.tui.widgets.chart import Chart, Curve, Mark, Plot
 
 _OTHER_END = {"max_steps": "num_train_epochs", "num_train_epochs": "max_steps"}
@@ -117,11 +118,14 @@ class LiveSettings(ModalScreen[dict[str, Any] | None]):
         sends = f"s sends {waiting} change{'s' if waiting != 1 else ''}" if waiting else "nothing to send yet"
         return f"enter edits · {sends} · u takes back · esc leaves"
 
-    def run_ended(self, state: str) -> None:
-        """The run is over: say that nothing can be sent any more."""
-        if not self._ended_as:
-            self._ended_as = state
-            self._show()
+    def follow(self, view: RunView) -> None:
+        """Show from the step where the run is now what a change would do; say so once nothing can be sent any more."""
+        if self._ended_as:
+            return
+        self._run = live_run(self._run.training, view)
+        self._ended_as = view.status.state.value if view.status.state.is_over else ""
+        self._show()
+        if self._ended_as:
             self._say_ended()
 
     def _say_ended(self) -> None:

@@ -133,8 +133,8 @@ class TrainScreen(CurvesScreen):
         if is_over is not self._was_over:
             self._was_over = is_over
             self.refresh_bindings()
-        if is_over and isinstance(self.app.screen, LiveSettings):
-            self.app.screen.run_ended(view.status.state.value)
+        if isinstance(self.app.screen, LiveSettings):
+            self.app.screen.follow(view)
         if not self.is_current:
             return
         self.add_class("-open")
