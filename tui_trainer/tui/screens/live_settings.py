@@ -183,6 +183,8 @@ class LiveSettings(ModalScreen[dict[str, Any] | None]):
         line = self.query_one(Input)
         line.disabled, line.value = True, ""
         self.query_one("#live-error", Static).update("")
+        if self._ended_as:
+            self._say_ended()
         self._list.focus()
 
     def action_back(self) -> None:
