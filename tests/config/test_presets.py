@@ -67,6 +67,9 @@ def test_a_preset_is_a_lesson(name: str) -> None:
     assert re.search(r"\d+ (s|min|h)\b", preset.expected_time)
     assert re.search(r"\d GB\b", preset.expected_memory)
     assert preset.figures.startswith(("measured on", "not measured"))
+    is_estimate = preset.figures.startswith("not measured")
+    assert preset.expected_time.endswith("(estimated)") is is_estimate
+    assert preset.expected_memory.endswith("(estimated)") is is_estimate
     assert all(len(line) <= 120 or "{" in line for line in preset.text.splitlines())
 
 
