@@ -12,6 +12,7 @@ from typing import ClassVar
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
+from textual.events import Event, Key, Paste
 from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.widget import MountError
@@ -26,6 +27,7 @@ from tui_trainer.tui.services import Services, real_services
 from tui_trainer.tui.session import Session
 from tui_trainer.tui.target import Opening, wait_for_opening
 from tui_trainer.tui.theme import WORKBENCH
+from tui_trainer.tui.type_ahead import TypeAhead
 from tui_trainer.tui.widgets.topbar import MODES
 
 _SETTLED_SECONDS = 2.0
@@ -67,9 +69,17 @@ class WorkbenchApp(App[None]):
         self.theme = WORKBENCH.name
         self._opening = opening or Opening()
         self.services = services
-        self.session = Session(self, services, self._opening.draft, root)
+        self._type_ahead = TypeAhead(self, super().on_event)
+        self.session = Session(self, services, self._type_ahead, self._opening.draft, root)
         for _, name, _ in MODES:
             self.add_mode(name, partial(_load_screen, name, self.session))
+
+    async def on_event(self, event: Event) -> None:
+        """Keys wait for each other; everything else is handled as it comes."""
+        if isinstance(event, (Key, Paste)) and not event.is_forwarded:
+            await self._type_ahead.take(event)
+        else:
+            await super().on_event(event)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """The usual filters, and the net that holds back control characters."""

@@ -12,6 +12,7 @@ from tui_trainer.paths import runs_dir
 from tui_trainer.tui.feeds.dataset import DatasetFeed
 from tui_trainer.tui.feeds.run import RunFeed
 from tui_trainer.tui.services import Services
+from tui_trainer.tui.type_ahead import TypeAhead
 
 if TYPE_CHECKING:
     from tui_trainer.config.draft import Draft
@@ -23,6 +24,7 @@ class Session:
     Args:
         app: owns the signals and timers.
         services: the outside world.
+        type_ahead: keeps keys back while the dialog that they are meant for is being opened.
         draft: the configuration to begin with; without it the defaults, made when first asked for.
         root: the run store.
 
@@ -31,8 +33,16 @@ class Session:
         talks_to_run: set by a screen that sends the user to the chat to talk to the run in view; the chat clears it.
     """
 
-    def __init__(self, app: App[Any], services: Services, draft: Draft | None = None, root: Path | None = None) -> None:
+    def __init__(
+        self,
+        app: App[Any],
+        services: Services,
+        type_ahead: TypeAhead,
+        draft: Draft | None = None,
+        root: Path | None = None,
+    ) -> None:
         self.services = services
+        self.type_ahead = type_ahead
         self.root = root or runs_dir()
         self.run = RunFeed(app)
         self.dataset = DatasetFeed(app, services.data)

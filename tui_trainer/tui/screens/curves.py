@@ -223,7 +223,8 @@ class CurvesScreen(WorkbenchScreen):
     @work(group="compare", exclusive=True)
     async def action_compare(self) -> None:
         """Offer the other runs of the store."""
-        runs = await asyncio.to_thread(list_runs, self.session.root)
+        with self.session.type_ahead.held():
+            runs = await asyncio.to_thread(list_runs, self.session.root)
         options = [self._option(run) for run in runs if run.layout != self.session.run.layout]
         if self._others:
             options.insert(0, (_NONE, "none", "take all others away"))

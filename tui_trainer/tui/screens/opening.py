@@ -56,7 +56,8 @@ class OpeningScreen(EditingScreen):
 
         draft, dataset = self.session.draft, self.session.dataset
         try:
-            templates = await dataset.templates(draft.config)
+            with self.session.type_ahead.held():
+                templates = await dataset.templates(draft.config)
         except WorkbenchError as error:
             self.say(str(error), problem=True)
             return
@@ -100,7 +101,8 @@ class OpeningScreen(EditingScreen):
             self.say("no dataset is open")
             return
         try:
-            found = await self.session.dataset.columns()
+            with self.session.type_ahead.held():
+                found = await self.session.dataset.columns()
         except WorkbenchError as error:
             self.say(str(error), problem=True)
             return

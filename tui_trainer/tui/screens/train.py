@@ -223,7 +223,8 @@ class TrainScreen(CurvesScreen):
         if layout is None or view is None:
             return
         try:
-            configured = await asyncio.to_thread(read_training, layout)
+            with self.session.type_ahead.held():
+                configured = await asyncio.to_thread(read_training, layout)
         except WorkbenchError as error:
             self.say(str(error), problem=True)
             return

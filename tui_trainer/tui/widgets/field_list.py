@@ -114,7 +114,8 @@ class FieldList(CursorList):
         if not field.key:
             return ((f" {field.label}", "list--head"),)
         sign = "!" if field.has_problem else LAYER_SIGNS.get(field.layer, " ")
-        label = set_cell_size(safe_line(field.label), self._label_width)
+        name = safe_line(field.label)
+        label = set_cell_size(name, max(self._label_width, cell_len(name)))
         is_set = field.layer != "default"
         value_style = "list--dim" if field.is_ignored else "list--strong" if is_set else ""
         value = safe_line(field.value) or "–"
