@@ -49,7 +49,8 @@ def allow(reference: str) -> None:
     Raises:
         MachineError: it cannot be remembered.
     """
-    _write([*_without(repository_of(reference), ""), (repository_of(reference), "")])
+    repository = repository_of(reference)
+    _write([*_without_open(repository), (repository, "")])
 
 
 def revoke(reference: str) -> bool:
@@ -58,8 +59,9 @@ def revoke(reference: str) -> bool:
     Raises:
         MachineError: it cannot be remembered.
     """
-    rest = [consent for consent in _consents() if consent[0] != repository_of(reference)]
-    was_allowed = len(rest) < len(list(_consents()))
+    known = list(_consents())
+    rest = [consent for consent in known if consent[0] != repository_of(reference)]
+    was_allowed = len(rest) < len(known)
     if was_allowed:
         _write(rest)
     return was_allowed
@@ -77,12 +79,13 @@ def check(folder: Path) -> bool:
         return True
     if (repository, "") not in known:
         return False
-    _write([*_without(repository, ""), (repository, revision)])
+    _write([*_without_open(repository), (repository, revision)])
     return True
 
 
-def _without(repository: str, revision: str) -> list[tuple[str, str]]:
-    return [consent for consent in _consents() if consent != (repository, revision)]
+def _without_open(repository: str) -> list[tuple[str, str]]:
+    """All consents but the open one to a repository, which holds for no revision yet."""
+    return [consent for consent in _consents() if consent != (repository, "")]
 
 
 def _consents() -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ from tests.engine.tiny import save_tiny
 from tui_trainer.cli.app import run
 from tui_trainer.cli.chat_conversation import Talk
 from tui_trainer.cli.chat_local import LocalModels
+from tui_trainer.cli.chat_loop import take_line
 from tui_trainer.config.catalogue import shown
 from tui_trainer.config.knob_presets import find_knob_preset, save_knob_preset
 from tui_trainer.config.sampling import SamplingParams
@@ -233,13 +234,13 @@ def test_a_template_is_chosen_in_options_and_in_a_conversation(
     models.load("a", str(tiny_folder), {"device": "cpu"})
     talking = Talk(models, Manner({"max_tokens": 1}), {})
     for line in ("/template own.jinja {mood = 'wild'}", "x", "/raw", "/template", "/template none", "/template"):
-        talking._take(line)
+        take_line(talking, line)
     err = capsys.readouterr().err
     assert "'w'" in err
     assert "in use: own (file)" in err
     assert "in use: none" in err
     assert talking.manner.takes_messages is False
-    talking._take("/template usual")
+    take_line(talking, "/template usual")
     assert talking.manner.template is None
 
 
@@ -341,8 +342,11 @@ def test_what_needs_questions_says_so(
     assert f"{option[0]} needs questions" in capsys.readouterr().err
 
 
+Talking = Callable[..., Talk]
+
+
 @pytest.fixture
-def talking(tiny_folder: Path) -> Callable[[str], None]:
+def talking(tiny_folder: Path) -> Talking:
     """Takes lines as a conversation on the tiny model does."""
     models = LocalModels()
     models.load("a", str(tiny_folder), {})
@@ -350,13 +354,10 @@ def talking(tiny_folder: Path) -> Callable[[str], None]:
 
     def take(*lines: str) -> Talk:
         for line in lines:
-            talk._take(line)
+            take_line(talk, line)
         return talk
 
-    return take  # type: ignore[return-value]
-
-
-Talking = Callable[..., Talk]
+    return take
 
 
 def test_slash_commands_grow_and_walk_the_tree(talking: Talking, capsys: pytest.CaptureFixture[str]) -> None:
@@ -408,8 +409,8 @@ def test_an_answer_without_a_whole_character_is_an_answer(
     models.load("a", str(tiny_folder), {})
     manner = {"max_tokens": 1, "seed": 0, "ignore_eos": True, "allowed_token_ids": [0xC3]}
     talk = Talk(models, Manner(manner), {})
-    talk._take("one")
-    talk._take("/tokens")
+    take_line(talk, "one")
+    take_line(talk, "/tokens")
     assert talk.conversation.tip.reply is not None
     assert talk.conversation.tip.reply.text == ""
     assert "log-probability: over 50 %" in capsys.readouterr().err
@@ -420,11 +421,11 @@ def test_slash_follow_takes_the_newest_checkpoint(tiny_folder: Path, capsys: pyt
     models = LocalModels()
     models.load("a", "tiny@100", {})
     talk = Talk(models, Manner({"max_tokens": 2}), {})
-    talk._take("/follow")
-    talk._take("one")
+    take_line(talk, "/follow")
+    take_line(talk, "one")
     assert models.slots["a"].about["step"] == 100
     shutil.copytree(tiny_folder, find_run("tiny").checkpoints / "step-000200")
-    talk._take("two")
+    take_line(talk, "two")
     assert models.slots["a"].about["step"] == 200
     assert "step 200: weights in place" in capsys.readouterr().err
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from tui_trainer.engine.chat.prompt_file import Item
     from tui_trainer.tui.chat.asking import Manner
 
-
 _Model = Annotated[
     str,
     typer.Argument(
@@ -109,8 +108,9 @@ def chat(
         models.load("b", against, where)
     if items is None:
         from tui_trainer.cli.chat_conversation import Talk
+        from tui_trainer.cli.chat_loop import converse
 
-        return Talk(models, manner, where).run()
+        return converse(Talk(models, manner, where))
     if score:
         from tui_trainer.cli.chat_sets import score as score_set
 

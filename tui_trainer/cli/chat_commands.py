@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tui_trainer.cli.chat_answers import coloured_text, introduce, legend_line
+from tui_trainer.cli.chat_conversation import Talk
 from tui_trainer.cli.output import can_ask, talk
 from tui_trainer.config.catalogue import catalogue, knobs_of, parse_text, shown
 from tui_trainer.config.knob_presets import SHAPING, find_knob_preset, list_knob_presets, save_knob_preset
@@ -21,9 +21,6 @@ from tui_trainer.tui.chat.colours import DIFFERENCE, LOGPROB, RANK
 from tui_trainer.tui.chat.reply import Reply
 from tui_trainer.tui.chat.saving import FORMATS, save
 from tui_trainer.tui.chat.tree import Turn
-
-if TYPE_CHECKING:
-    from tui_trainer.cli.chat_conversation import Talk
 
 _MODES = {"": LOGPROB, "rank": RANK, "difference": DIFFERENCE}
 

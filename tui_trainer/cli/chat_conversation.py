@@ -1,16 +1,16 @@
-"""A conversation on the terminal, line by line; what was said is the same tree as on the Chat screen."""
+"""A conversation on the terminal: what was said, the same tree as on the Chat screen, and how it is asked.
+
+The commands change it, `chat_loop` reads the lines.
+"""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tui_trainer.cli.chat_answers import ask, introduce
-from tui_trainer.cli.chat_commands import COMMANDS, HELP
+from tui_trainer.cli.chat_answers import ask
 from tui_trainer.cli.chat_local import LocalModels, interruptible
 from tui_trainer.cli.output import talk
-from tui_trainer.errors import ExitCode, WorkbenchError
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.store import list_checkpoints
 from tui_trainer.text import safe
@@ -20,7 +20,7 @@ from tui_trainer.tui.chat.tree import Conversation, Turn
 
 
 class Talk:
-    """Questions and answers in turn, until the user leaves.
+    """Questions and answers in turn.
 
     Args:
         models: the models.
@@ -48,40 +48,6 @@ class Talk:
     @manner.setter
     def manner(self, manner: Manner) -> None:
         self._manner = manner
-
-    def run(self) -> int:
-        """Talk until ctrl+d or /quit; returns the exit code."""
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401 - gives input() its line editing and history
-        introduce(self.models)
-        talk().print("Say something; /help shows the commands, ctrl+d leaves.", style="dim")
-        while True:
-            try:
-                line = input("> ").strip()
-                if line in ("/quit", "/exit"):
-                    return int(ExitCode.DONE)
-                if line:
-                    self._take(line)
-            except EOFError:
-                with contextlib.suppress(OSError):  # the terminal itself may be what has ended
-                    talk().print()
-                return int(ExitCode.DONE)
-            except KeyboardInterrupt:
-                talk().print()
-
-    def _take(self, line: str) -> None:
-        try:
-            if line.startswith("/"):
-                name, _, argument = line[1:].partition(" ")
-                command = COMMANDS.get(name)
-                if command is None:
-                    talk().print(HELP)
-                else:
-                    command.run(self, argument.strip())
-            else:
-                self.answer(self.conversation.ask(line))
-        except WorkbenchError as error:
-            talk().print(safe(str(error)), style="red")
 
     def answer(self, question: Turn, opening: Opening | None = None, slots: Sequence[str] = ()) -> None:
         """Let the models answer a question.

@@ -17,8 +17,7 @@ from tui_trainer.text import safe_line
 from tui_trainer.tui.chat.asking import Manner
 from tui_trainer.tui.chat.measures import Measured, measure
 from tui_trainer.tui.feeds.dataset import progress_text
-from tui_trainer.tui.format import metric
-from tui_trainer.tui.widgets.measure_table import share
+from tui_trainer.tui.format import metric, share
 
 VERSION = 1
 

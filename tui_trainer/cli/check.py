@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from tui_trainer.cli.arguments import JsonOption, SetOption
-from tui_trainer.cli.output import paper, print_json, talk
-from tui_trainer.cli.preview import status_report
+from tui_trainer.cli.output import paper, print_json, status_report, talk
 from tui_trainer.errors import ConfigurationError, ExitCode, Problem, WorkbenchError
 
 if TYPE_CHECKING:

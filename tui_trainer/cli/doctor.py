@@ -10,6 +10,7 @@ from tui_trainer.cli.arguments import JsonOption
 from tui_trainer.cli.output import paper, print_json
 from tui_trainer.errors import ExitCode
 from tui_trainer.text import safe_line
+from tui_trainer.units import size
 
 if TYPE_CHECKING:
     from tui_trainer.doctor import Examination
@@ -48,8 +49,6 @@ def _print(found: Examination) -> None:
 
 
 def _lines(found: Examination) -> Iterator[tuple[str, str]]:
-    from tui_trainer.tui.format import size
-
     yield "python", f"{found.python['version']} ({found.python['executable']})"
     yield "packages", ", ".join(f"{name} {version}" for name, version in found.packages.items() if name != "python")
     for gpu in found.gpus:

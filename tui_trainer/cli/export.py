@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tui_trainer.cli.arguments import JsonOption
-from tui_trainer.cli.output import print_json, print_text, talk
+from tui_trainer.cli.output import print_json, print_text, status_report, talk
 from tui_trainer.text import safe_line
+from tui_trainer.units import size
 
 if TYPE_CHECKING:
     from tui_trainer.engine.models.export import Exported
@@ -42,8 +43,6 @@ def export(
 
     The folder appears when it is whole; an interrupted export leaves nothing behind.
     """
-    from tui_trainer.cli.preview import status_report
-
     with _ended_by_signals(), talk().status("looking for the checkpoint") as status:
         from tui_trainer.engine.models.export import export_model
 
@@ -52,8 +51,6 @@ def export(
         print_json(_document(done))
         return
     print_text(str(done.folder))
-    from tui_trainer.tui.format import size
-
     what = {"model": "the whole model", "adapter": "the adapter", "merged": "the base with the adapter in it"}[
         done.kind
     ]

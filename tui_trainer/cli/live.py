@@ -29,7 +29,8 @@ from tui_trainer.runs.files import whole_number
 from tui_trainer.runs.journal import Tailer
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.text import safe_line
-from tui_trainer.tui.format import count, duration, metric, short_time, size
+from tui_trainer.tui.format import count, duration, metric, short_time
+from tui_trainer.units import size
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -149,7 +150,7 @@ def _remark(event: Event) -> str:
     if isinstance(event, CheckpointCopied):
         return f"step {event.step}: copied to {event.path} in {short_time(event.seconds)}"
     if isinstance(event, ControlApplied):
-        what = f"refused, {event.error}" if event.error else _change(event)
+        what = f"refused, {event.error}" if event.error else changes_text(event)
         return f"step {event.step}: {event.command} {what}".rstrip() + (f" ({event.by})" if event.by else "")
     if isinstance(event, Sample):
         return f"step {event.step}: {_short(event.prompt)} → {_short(event.text)}"
@@ -162,7 +163,8 @@ def _remark(event: Event) -> str:
     return ""
 
 
-def _change(event: ControlApplied) -> str:
+def changes_text(event: ControlApplied) -> str:
+    """The fields that a command changed, "learning_rate 2e-4 → 1e-4"; empty where it changed none."""
     if not isinstance(event.new, dict):
         return ""
     old = event.old if isinstance(event.old, dict) else {}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
+    from tui_trainer.engine.report import Report
 
 _WIDE = 1000
 
@@ -61,6 +62,17 @@ def show_task(status: Status, task: str) -> None:
     from rich.text import Text
 
     status.update(Text(safe_line(task)))
+
+
+def status_report(status: Status) -> Report:
+    """A report that shows its task beside a spinner of rich."""
+
+    def report(task: str, done: int | None, total: int | None) -> None:
+        count = f" {done:,}" if done is not None else ""
+        count += f" of {total:,}" if done is not None and total else ""
+        show_task(status, f"{task}{count}")
+
+    return report
 
 
 def can_ask() -> bool:

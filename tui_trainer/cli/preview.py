@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tui_trainer.cli.output import paper, print_json, show_task, talk
+from tui_trainer.cli.output import paper, print_json, status_report, talk
 from tui_trainer.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from rich.status import Status
-
     from tui_trainer.config.schema import RunConfig
-    from tui_trainer.engine.report import Report
 
 _DEFAULT_ROWS = "0:3"
 
@@ -120,14 +117,3 @@ def _document(config: RunConfig, first: int, last: int, is_whole: bool) -> dict[
         session = DataSession(config, report=report)
         session.pipeline(report)
         return preview_document(session, first, last, is_whole=is_whole, report=report)
-
-
-def status_report(status: Status) -> Report:
-    """A report that shows its task beside a spinner of rich."""
-
-    def report(task: str, done: int | None, total: int | None) -> None:
-        count = f" {done:,}" if done is not None else ""
-        count += f" of {total:,}" if done is not None and total else ""
-        show_task(status, f"{task}{count}")
-
-    return report

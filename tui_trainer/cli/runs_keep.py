@@ -13,6 +13,7 @@ from tui_trainer.errors import ExitCode, RefusedError
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.store import find_run, rename_run, run_size
 from tui_trainer.text import safe_line
+from tui_trainer.units import size
 
 VERSION = 1
 
@@ -91,15 +92,11 @@ def remove(
     if as_json:
         print_json({"version": VERSION, "run": layout.id, "freed_bytes": freed})
     else:
-        from tui_trainer.tui.format import size
-
         talk().print(f"removed {safe_line(layout.id)}, {size(freed)} freed")
     return int(ExitCode.DONE)
 
 
 def _is_confirmed(layout: RunLayout, freed: int) -> bool:
-    from tui_trainer.tui.format import size
-
     if not can_ask():
         raise RefusedError(
             f"would remove {size(freed)} without asking", where=layout.id, remedy="Give --force to do so."

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tui_trainer.cli.arguments import JsonOption, RunArgument
+from tui_trainer.cli.names import SENDER
 from tui_trainer.cli.output import paper, print_json, talk
 from tui_trainer.errors import RefusedError
 from tui_trainer.procs.queue import Entry, Queue
@@ -15,7 +16,6 @@ from tui_trainer.runs.store import find_run
 from tui_trainer.text import safe_line
 
 VERSION = 1
-_SENDER = "command line"
 _CANCEL_SECONDS = 10.0
 
 app = typer.Typer(invoke_without_command=True)
@@ -103,7 +103,7 @@ def remove(run: RunArgument, as_json: JsonOption = False) -> None:
     from tui_trainer.procs.stop import request_stop, wait_until_over
 
     layout = find_run(run)
-    if read_status(layout).state is not State.QUEUED or not request_stop(layout, by=_SENDER):
+    if read_status(layout).state is not State.QUEUED or not request_stop(layout, by=SENDER):
         raise RefusedError("the run does not wait in the queue", where=layout.id)
     wait_until_over(layout, _CANCEL_SECONDS)
     status = read_status(layout)

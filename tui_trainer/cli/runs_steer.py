@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from tui_trainer.cli.arguments import JsonOption, RunArgument
+from tui_trainer.cli.live import changes_text
+from tui_trainer.cli.names import SENDER
 from tui_trainer.cli.output import print_json, talk
 from tui_trainer.errors import MachineError, RefusedError, UsageError
 from tui_trainer.runs import control
@@ -18,9 +20,9 @@ from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.status import read_status
 from tui_trainer.runs.store import find_run
 from tui_trainer.text import safe_line
+from tui_trainer.units import size
 
 VERSION = 1
-_SENDER = "command line"
 _POLL_SECONDS = 0.1
 
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until the run has done it.")]
@@ -111,7 +113,7 @@ def _send(layout: RunLayout, name: str, arguments: dict[str, Any], *, wait: bool
         raise RefusedError(f"the run is {status.state.value}, not going on", where=layout.id)
     answers = Tailer(layout.events, tail_bytes=0)
     try:
-        command = control.send(layout, name, arguments, by=_SENDER)
+        command = control.send(layout, name, arguments, by=SENDER)
     except OSError as error:
         raise MachineError(f"the command cannot be written: {error.strerror}", where=str(layout.control)) from None
     answer = _await_answer(layout, answers, command.id) if wait else None
@@ -127,10 +129,8 @@ def _send(layout: RunLayout, name: str, arguments: dict[str, Any], *, wait: bool
 def _done(answer: ControlApplied) -> str:
     """What a run answered, in words: "set: done at step 120 after 0.2 s: learning_rate 2e-4 → 1e-4"."""
     after = f" after {answer.latency_seconds:.1f} s" if answer.latency_seconds is not None else ""
-    new = answer.new if isinstance(answer.new, dict) else {}
-    old = answer.old if isinstance(answer.old, dict) else {}
-    changes = (f"{name} {old[name]} → {value}" if name in old else f"{name} {value}" for name, value in new.items())
-    return f"{answer.command}: done at step {answer.step}{after}" + (f": {', '.join(changes)}" if new else "")
+    changes = changes_text(answer)
+    return f"{answer.command}: done at step {answer.step}{after}" + (f": {changes}" if changes else "")
 
 
 def _await_answer(layout: RunLayout, answers: Tailer, identifier: str) -> ControlApplied:
@@ -161,10 +161,9 @@ def stop(
 ) -> None:
     """Save and stop at the next step; what does not end within launch.grace_seconds is killed."""
     from tui_trainer.procs.stop import report, request_stop, wait_until_over
-    from tui_trainer.tui.format import size
 
     layout = find_run(run)
-    was_live = request_stop(layout, now=now, kill=kill, by=_SENDER)
+    was_live = request_stop(layout, now=now, kill=kill, by=SENDER)
     if wait:
         wait_until_over(layout)
     standing = report(layout)

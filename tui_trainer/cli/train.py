@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tui_trainer.cli.arguments import JsonOption, SetOption, TrainForceOption
+from tui_trainer.cli.names import SENDER
 from tui_trainer.cli.output import can_ask, paper, print_json, talk
 from tui_trainer.errors import ConfigurationError, ExitCode, RefusedError
 from tui_trainer.paths import runs_dir
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from tui_trainer.runs.layout import RunLayout
 
 VERSION = 1
-_SENDER = "command line"
 
 
 def train(
@@ -282,11 +282,11 @@ def _press_harder(layout: RunLayout, pressure: _Pressure) -> _Pressure:
         if answer == "w":
             return pressure
         if answer == "s":
-            request_stop(layout, by=_SENDER)
+            request_stop(layout, by=SENDER)
             talk().print("saving and stopping; ctrl+c again does not wait for the save")
             return _Pressure.SAVING
     elif pressure is _Pressure.SAVING:
-        request_stop(layout, now=True, by=_SENDER)
+        request_stop(layout, now=True, by=SENDER)
         talk().print("ending its processes; ctrl+c again leaves that to the supervisor")
         return _Pressure.ENDING
     _tell_how_to_return(layout)

@@ -6,9 +6,7 @@ import math
 import time
 
 from tui_trainer.runs.status import State
-from tui_trainer.units import size
-
-__all__ = ["STATE_GLYPHS", "STATE_STYLES", "ago", "clock", "count", "duration", "metric", "short_time", "size", "took"]
+from tui_trainer.units import size as size  # the screens take all their words for numbers from here
 
 STATE_GLYPHS: dict[State, str] = {
     State.QUEUED: "◌",
@@ -49,6 +47,11 @@ def metric(value: float | None) -> str:
         mantissa, exponent = f"{value:.2e}".split("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     return count(value) if abs(value) >= 1e4 else f"{value:.4g}"
+
+
+def share(value: float | None) -> str:
+    """A share from 0 to 1 as whole percent."""
+    return "–" if value is None else f"{value:.0%}"
 
 
 def duration(seconds: float | None) -> str:

@@ -46,10 +46,10 @@ class MeasureTable(CursorList):
         name = f" step {fmt.count(row.step)}" if row.step is not None else f" {safe_line(row.model)}"
         figures = (
             (fmt.metric(row.tokens), ""),
-            (share(row.stopped), ""),
-            (share(row.repeating), "list--bad" if row.repeating else ""),
-            (share(row.exact), "list--strong"),
-            (share(row.regex), "list--strong"),
+            (fmt.share(row.stopped), ""),
+            (fmt.share(row.repeating), "list--bad" if row.repeating else ""),
+            (fmt.share(row.exact), "list--strong"),
+            (fmt.share(row.regex), "list--strong"),
             (_short(row.logprob), ""),
             (_short(row.distinct_2), ""),
             (_short(row.kl), ""),
@@ -86,11 +86,6 @@ class ScoreTable(CursorList):
             (f"{fmt.metric(row.get('kl')):>9}  ", "list--accent"),
             (safe_line(str(row.get("text") or ""))[:200], "list--dim"),
         )
-
-
-def share(value: float | None) -> str:
-    """A share as percent."""
-    return "–" if value is None else f"{value:.0%}"
 
 
 def _short(value: float | None) -> str:
