@@ -22,9 +22,6 @@ from tui_trainer.errors import ExitCode, WorkbenchError
 from tui_trainer.runs.events import RunFailed, RunStopped
 from tui_trainer.runs.layout import RunLayout
 
-_BUSY = 0.6
-"""Load a core from which the machine counts as busy."""
-
 
 def main(arguments: list[str]) -> int:
     """Train the run in a directory; returns the exit code."""
@@ -36,7 +33,6 @@ def main(arguments: list[str]) -> int:
     termination.install()
     events = EventLog(layout, is_writer=rank == 0)
     began = time.monotonic()
-    _share_busy_cores()
     try:
         report = ProgressReport(events)
         report("loading the libraries")
@@ -48,19 +44,6 @@ def main(arguments: list[str]) -> int:
     finally:
         events.close()
     return ExitCode.DONE
-
-
-def _share_busy_cores() -> None:
-    """On a machine that is busy with other work let waiting threads sleep; they spin otherwise.
-
-    Spinning is up to a fifth faster on idle cores and was measured five times slower on busy ones. OpenMP reads the
-    variable when torch is loaded.
-    """
-    cores = len(os.sched_getaffinity(0))
-    load = os.getloadavg()[0]
-    if load > _BUSY * cores and "OMP_WAIT_POLICY" not in os.environ:
-        os.environ["OMP_WAIT_POLICY"] = "passive"
-        sys.stderr.write(f"the machine is busy (load {load:.1f} on {cores} cores): waiting threads sleep\n")
 
 
 def read_config(layout: RunLayout) -> RunConfig:

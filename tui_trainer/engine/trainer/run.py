@@ -22,6 +22,7 @@ from tui_trainer.engine.models.load import load_model_for_training
 from tui_trainer.engine.models.stop_tokens import stop_token_ids
 from tui_trainer.engine.models.tokenizer import load_tokenizer
 from tui_trainer.engine.report import Report
+from tui_trainer.engine.threads import watch_crowd
 from tui_trainer.engine.trainer.after_step import AfterStep
 from tui_trainer.engine.trainer.alerts import RunAlerts
 from tui_trainer.engine.trainer.arguments import training_arguments
@@ -71,6 +72,7 @@ def train_run(
     Raises:
         WorkbenchError: the run cannot begin, or cannot go on.
     """
+    watch_crowd()
     arguments = training_arguments(config, layout)
     group = Group(arguments.process_index, arguments.world_size, arguments.device)
     with arguments.main_process_first(desc="the model"):
