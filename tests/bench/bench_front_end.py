@@ -30,7 +30,7 @@ class Hello(App):
         yield Static("hello world")
 Hello().run()
 """
-WORKBENCH = "import sys; sys.argv = ['tui-trainer']; from tui_trainer.cli import main; sys.exit(main())"
+WORKBENCH = "import sys; sys.argv = ['tui-trainer']; from tui_trainer.cli import main; main()"
 MODULES = """
 import sys, json
 from tui_trainer.tui.app import WorkbenchApp, run

@@ -7,9 +7,13 @@ exit codes, and hands everything that is no command to the workbench. Data goes 
 
 from __future__ import annotations
 
+from typing import NoReturn
 
-def main() -> int:
-    """Run the command line; returns the exit code."""
+from tui_trainer.ending import end_with
+
+
+def main() -> NoReturn:
+    """Run the command line and end with its exit code."""
     from tui_trainer.cli.app import run
 
-    return run()
+    end_with(run)

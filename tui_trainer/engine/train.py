@@ -15,6 +15,7 @@ from pathlib import Path
 from tui_trainer.config.resolve import Layer, Values, resolve
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.config.toml import read_document
+from tui_trainer.ending import end_with
 from tui_trainer.engine.trainer.failures import Failure, classify
 from tui_trainer.engine.trainer.journal import EventLog, ProgressReport, RankFile
 from tui_trainer.engine.trainer.termination import Termination
@@ -80,4 +81,4 @@ def _leave_group() -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    end_with(lambda: main(sys.argv[1:]))

@@ -13,8 +13,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
+from tui_trainer.ending import end_with
 from tui_trainer.errors import CancelledError, WorkbenchError
 from tui_trainer.wire.frames import (
     MAX_FRAME_BYTES,
@@ -152,15 +153,20 @@ class Server:
             generator.close()
 
 
-def serve_stdio(name: str, methods: Mapping[str, Method]) -> None:
+def serve_stdio(name: str, methods: Mapping[str, Method]) -> NoReturn:
     """Serve over standard input and output of this process, and end soon after the input has ended."""
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a descriptor is wanted, not a path
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    Server(name, methods, source, sink).serve()
-    # a thread of a library that never comes to its end must not keep the process after the front end has gone
-    last_resort = threading.Timer(_END_SECONDS, os._exit, (0,))
-    last_resort.daemon = True
-    last_resort.start()
+
+    def serve() -> int:
+        Server(name, methods, source, sink).serve()
+        # a thread of a library that never comes to its end must not keep the process after the front end has gone
+        last_resort = threading.Timer(_END_SECONDS, os._exit, (0,))
+        last_resort.daemon = True
+        last_resort.start()
+        return 0
+
+    end_with(serve)
