@@ -9,9 +9,8 @@ from pathlib import Path
 from tui_trainer.cli.chat_answers import coloured_text, introduce, legend_line
 from tui_trainer.cli.chat_conversation import Talk
 from tui_trainer.cli.output import can_ask, talk
-from tui_trainer.config.catalogue import catalogue, knobs_of, parse_text, shown
+from tui_trainer.config.catalogue import catalogue, parse_text, sampling_knobs, shown
 from tui_trainer.config.knob_presets import SHAPING, find_knob_preset, list_knob_presets, save_knob_preset
-from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.errors import UsageError
 from tui_trainer.paths import is_there, typed_path
 from tui_trainer.runs.store import find_run, split_checkpoint
@@ -127,7 +126,7 @@ def _template(talking: Talk, argument: str) -> None:
 
 def _set(talking: Talk, argument: str) -> None:
     name, _, text = argument.partition(" ")
-    knob = next((knob for knob in knobs_of(SamplingParams) if knob.name == name.replace("-", "_")), None)
+    knob = sampling_knobs().get(name.replace("-", "_"))
     if knob is None:
         problems = talking.models.call("knobs", {"params": {name: None}})["problems"]
         why = problems[0]["message"] if problems else "is another name of a knob"
@@ -151,11 +150,11 @@ def _use(talking: Talk, params: Mapping[str, object]) -> None:
 
 def _knobs(talking: Talk, _: str) -> None:
     answer = talking.models.call("knobs", {"params": dict(talking.manner.params)})
-    ranges = {knob.name: knob.expected for knob in knobs_of(SamplingParams)}
+    known = sampling_knobs()
     talk().print(safe(answer["strategy"]), style="bold")
     for name, knob in answer["knobs"].items():
         why = f"  no effect: {answer['ignored'][name]}" if name in answer["ignored"] else ""
-        talk().print(f"{name:20} {safe(shown(knob['value'])):10} {knob['source']:8} {ranges.get(name, '')}{why}")
+        talk().print(f"{name:20} {safe(shown(knob['value'])):10} {knob['source']:8} {known[name].expected}{why}")
 
 
 def _preset(talking: Talk, argument: str) -> None:
@@ -173,7 +172,7 @@ def _preset(talking: Talk, argument: str) -> None:
 def _neutral(talking: Talk, _: str) -> None:
     kept = {name: value for name, value in talking.manner.params.items() if name not in SHAPING}
     below = talking.models.call("knobs", {"params": kept})["knobs"]
-    defaults = {knob.name: knob.default for knob in knobs_of(SamplingParams) if knob.name in SHAPING}
+    defaults = {name: knob.default for name, knob in sampling_knobs().items() if name in SHAPING}
     against = {name: value for name, value in defaults.items() if below[name]["value"] != value}
     _use(talking, kept | against)
 

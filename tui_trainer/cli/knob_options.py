@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tui_trainer.config.catalogue import Knob, knobs_of, parse_text
-from tui_trainer.config.sampling import SamplingParams
+from tui_trainer.config.catalogue import Knob, parse_text, sampling_knobs
 from tui_trainer.errors import ConfigurationError, Problem
 
 _OTHER_NAMES = {"max_tokens": ["--max-new-tokens"]}
@@ -24,7 +23,7 @@ def with_knob_options(command: Callable[..., int]) -> Callable[..., int]:
 
     The options take texts, so that a wrong value is told in the words of the configuration.
     """
-    knobs = {knob.name: knob for knob in knobs_of(SamplingParams)}
+    knobs = sampling_knobs()
     own = [
         parameter
         for parameter in inspect.signature(command, eval_str=True).parameters.values()

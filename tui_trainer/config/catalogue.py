@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.config.schema import RunConfig
 
 Kind = Literal["bool", "int", "float", "text", "choice", "list", "table", "mixed"]
@@ -212,6 +213,12 @@ def catalogue() -> Mapping[str, Knob]:
     """Every knob of a run's configuration by its dotted key, group by group."""
     knobs = sorted(knobs_of(RunConfig), key=lambda knob: GROUPS.index(knob.group))
     return {knob.key: knob for knob in knobs}
+
+
+@cache
+def sampling_knobs() -> Mapping[str, Knob]:
+    """The knobs of an answer by their names, as they are used outside of a run's configuration."""
+    return {knob.name: knob for knob in knobs_of(SamplingParams)}
 
 
 @cache

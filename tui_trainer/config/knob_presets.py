@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_trainer import paths
-from tui_trainer.config.catalogue import check_value, knobs_of
-from tui_trainer.config.sampling import SamplingParams
+from tui_trainer.config.catalogue import check_value, sampling_knobs
 from tui_trainer.config.toml import dump_toml, read_document
 from tui_trainer.errors import ConfigurationError, Problem, UsageError, WorkbenchError
 
@@ -132,7 +131,7 @@ def save_knob_preset(name: str, values: Mapping[str, Any]) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     document = read_document(path)
-    knobs = {knob.name: knob for knob in knobs_of(SamplingParams)}
+    knobs = sampling_knobs()
     values: dict[str, Any] = {}
     problems = []
     for name, value in document.tree.items():

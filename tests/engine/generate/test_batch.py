@@ -14,8 +14,8 @@ from tests.engine.tiny import tiny_model
 from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.engine.generate.batch import evaluating, generate_batch
 from tui_trainer.engine.generate.engine import Engine
+from tui_trainer.engine.generate.forward.library import LibraryForward
 from tui_trainer.engine.models.randomness import seeded
-from tui_trainer.errors import CancelledError
 
 
 def prompts_of(count: int) -> list[list[int]]:
@@ -64,14 +64,6 @@ def test_nothing_to_answer_is_no_error(model: LlamaForCausalLM, tokenizer: PreTr
     assert generate_batch(model, tokenizer, [], 5, [258]) == []
 
 
-def test_it_can_be_ended_between_steps(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    def check() -> None:
-        raise CancelledError("cancelled")
-
-    with pytest.raises(CancelledError):
-        generate_batch(model, tokenizer, [[1]], 5, [258], check=check)
-
-
 def losses(tokenizer: PreTrainedTokenizerFast, *, measures: bool) -> list[float]:
     """The losses of a few steps with dropout, an adapter and activation checkpointing."""
     model: Any = get_peft_model(tiny_model(), LoraConfig(r=2, lora_dropout=0.3, target_modules="all-linear"))
@@ -92,7 +84,7 @@ def losses(tokenizer: PreTrainedTokenizerFast, *, measures: bool) -> list[float]
         if measures:
             generate_batch(model, tokenizer, prompts_of(4), 8, [258])
             with evaluating(model):
-                engine = Engine(model, tokenizer, [258], is_in_training=True)
+                engine = Engine(model, tokenizer, [258], forward=LibraryForward(model, is_in_training=True))
                 engine.generate([1, 2, 3], SamplingParams(n=2, max_tokens=6))
                 engine.generate([1, 2, 3], SamplingParams(use_beam_search=True, max_tokens=6))
     return found

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from transformers import GenerationConfig
 
+from tui_trainer.config.catalogue import sampling_knobs
 from tui_trainer.config.sampling import SamplingParams
-from tui_trainer.engine.generate.knobs import YOURS, model_defaults, resolve_knobs, sampling_knobs
+from tui_trainer.engine.generate.knobs import YOURS, model_defaults, resolve_knobs
 from tui_trainer.errors import ConfigurationError
 
 

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tui_trainer.config.catalogue import sampling_knobs
 from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.engine.chat.clock import Clock
 from tui_trainer.engine.chat.documents import Documents
@@ -20,14 +21,7 @@ from tui_trainer.engine.chat.question import Question
 from tui_trainer.engine.generate.engine import Engine, Generation
 from tui_trainer.engine.generate.forward.choose import Choice, choose_forward
 from tui_trainer.engine.generate.forward.interface import Forward
-from tui_trainer.engine.generate.knobs import (
-    YOURS,
-    ResolvedKnobs,
-    inspect_knobs,
-    model_defaults,
-    resolve_knobs,
-    sampling_knobs,
-)
+from tui_trainer.engine.generate.knobs import YOURS, ResolvedKnobs, inspect_knobs, model_defaults, resolve_knobs
 from tui_trainer.engine.models.int8 import INT8
 from tui_trainer.engine.models.load import LoadedModel
 from tui_trainer.engine.models.stamp import stamp_of

@@ -5,7 +5,7 @@ Nothing of it touches training: modules go back to the mode they were in, and no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +38,6 @@ def generate_batch(
     stop_token_ids: Collection[int],
     *,
     batch_size: int = _BATCH_SIZE,
-    check: Callable[[], None] = lambda: None,
 ) -> list[list[int]]:
     """The most probable answer to each prompt, token by token.
 
@@ -49,7 +48,6 @@ def generate_batch(
         max_tokens: longest answer.
         stop_token_ids: tokens that end an answer.
         batch_size: prompts run at once.
-        check: called before every step; what it raises ends the work.
 
     Returns:
         For each prompt the tokens of its answer, without the one that ended it.
@@ -61,7 +59,7 @@ def generate_batch(
         for start in range(0, len(by_length), batch_size):
             chunk = by_length[start : start + batch_size]
             batch = _Batch(model, [prompts_ids[index] for index in chunk], int(pad))
-            for index, answer in zip(chunk, batch.run(max_tokens, set(stop_token_ids), check), strict=True):
+            for index, answer in zip(chunk, batch.run(max_tokens, set(stop_token_ids)), strict=True):
                 answers[index] = answer
     return answers
 
@@ -82,10 +80,9 @@ class _Batch:
         self._cache_name = cache_name(model.get_base_model() if hasattr(model, "get_base_model") else model) or "cache"
         self._rows = list(range(len(prompts)))
 
-    def run(self, max_tokens: int, stop: set[int], check: Callable[[], None]) -> list[list[int]]:
+    def run(self, max_tokens: int, stop: set[int]) -> list[list[int]]:
         answers: list[list[int]] = [[] for _ in self._rows]
         for number in range(1, max_tokens + 1):
-            check()
             chosen = self._logits().argmax(-1)
             tokens = chosen.tolist()
             going = [place for place, token in enumerate(tokens) if token not in stop]

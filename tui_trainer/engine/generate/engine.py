@@ -39,8 +39,6 @@ class Engine:
         tokenizer: turns its ids into text.
         stop_token_ids: tokens that end an answer, unless `ignore_eos` is set.
         context_length: most tokens of prompt and answer together, None if unknown.
-        is_in_training: the model is being trained at the same time, and put into evaluation mode for this
-            (`batch.evaluating`).
         forward: how its tokens are run, if not as the library does.
         adapter: the adapter they go through, where the model has several.
     """
@@ -52,7 +50,6 @@ class Engine:
         stop_token_ids: Iterable[int],
         context_length: int | None = None,
         *,
-        is_in_training: bool = False,
         forward: Forward | None = None,
         adapter: str = "",
     ) -> None:
@@ -60,8 +57,7 @@ class Engine:
         self.stop_token_ids = frozenset(stop_token_ids)
         self.context_length = context_length
         self.vocab_size = int(model.get_input_embeddings().weight.shape[0])
-        forward = forward or LibraryForward(model, is_in_training=is_in_training)
-        self.runner = Runner(forward, adapter, is_in_training=is_in_training)
+        self.runner = Runner(forward or LibraryForward(model), adapter)
 
     def forget(self) -> None:
         """Drop what is kept of the last conversation; needed when the weights change."""
@@ -109,11 +105,9 @@ class Engine:
             pass
         return generation.candidates
 
-    def prompt_logprobs(
-        self, prompt_ids: Sequence[int], num_top: int, check: Callable[[], None] = lambda: None
-    ) -> list[TokenLogprob | None]:
+    def prompt_logprobs(self, prompt_ids: Sequence[int], num_top: int) -> list[TokenLogprob | None]:
         """The log-probability of each token of a prompt; None for the first, before which there is nothing."""
-        return [None, *score(self.runner, prompt_ids, num_top=num_top, check=check)]
+        return [None, *score(self.runner, prompt_ids, num_top=num_top)]
 
     def next_token(
         self, prompt_ids: Sequence[int], answer_ids: Sequence[int], params: SamplingParams

@@ -9,10 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
-from tui_trainer.config.catalogue import Knob, check_value, knobs_of
+from tui_trainer.config.catalogue import Knob, check_value, sampling_knobs
 from tui_trainer.config.checks import check_sampling
 from tui_trainer.config.sampling import GREEDY_BELOW, SamplingParams
 from tui_trainer.errors import ConfigurationError, Problem
@@ -65,12 +64,6 @@ class ResolvedKnobs:
 def is_greedy(params: SamplingParams) -> bool:
     """Whether the most probable token is always taken."""
     return params.temperature < GREEDY_BELOW
-
-
-@cache
-def sampling_knobs() -> Mapping[str, Knob]:
-    """The knobs of `SamplingParams` by name."""
-    return {knob.name: knob for knob in knobs_of(SamplingParams)}
 
 
 def resolve_knobs(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> ResolvedKnobs:

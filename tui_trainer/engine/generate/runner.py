@@ -7,8 +7,6 @@ the tokens it holds, and on a new prompt runs only what differs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,16 +23,12 @@ class Runner:
     Args:
         forward: runs tokens.
         adapter: the adapter they go through; empty: the model as it stands.
-        is_in_training: the model is being trained: torch's inference mode would leave tensors behind that gradients
-            cannot pass through.
     """
 
-    def __init__(self, forward: Forward, adapter: str = "", *, is_in_training: bool = False) -> None:
+    def __init__(self, forward: Forward, adapter: str = "") -> None:
         self.forward = forward
         self.adapter = adapter
-        self.without_gradients: Callable[[], AbstractContextManager[Any]] = (
-            torch.no_grad if is_in_training else torch.inference_mode
-        )
+        self.without_gradients = forward.without_gradients
         self.device = forward.device
         self._held: list[int] = []
         self._cache: KeyValues | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -66,9 +67,8 @@ def weigh(
     if not ids:
         return []
     weighed: list[Weighed] = []
-    for logits_a, logits_b in zip(
-        _chunks(a, ids, check), _chunks(b or a, ids, check) if b else _nothing(), strict=False
-    ):
+    under_second = _chunks(b, ids, check) if b is not None else itertools.repeat(None)
+    for logits_a, logits_b in zip(_chunks(a, ids, check), under_second, strict=False):
         place = len(weighed)
         following = torch.tensor(list(ids[place : place + len(logits_a)]))
         under_a = logprobs_of(logits_a, following.to(logits_a.device), num_top)
@@ -104,8 +104,3 @@ def _chunks(party: Party, ids: Sequence[int], check: Callable[[], None]) -> Iter
     whole = [*party.prompt_ids, *ids]
     for _, logits in party.runner.all_logits(whole[:-1], CHUNK, check, start=len(party.prompt_ids) - 1):
         yield logits
-
-
-def _nothing() -> Iterator[None]:
-    while True:
-        yield None

@@ -18,6 +18,7 @@ from tui_trainer.engine.chat.question import Question
 from tui_trainer.engine.data.references import EvalReference
 from tui_trainer.engine.generate.batch import generate_batch
 from tui_trainer.engine.generate.engine import Engine
+from tui_trainer.engine.generate.forward.library import LibraryForward
 from tui_trainer.engine.trainer.mailbox import Group
 from tui_trainer.runs.events import Sample
 
@@ -115,7 +116,8 @@ class Quiz:
         ]
 
     def _sampled(self, model: Any, prompts: Sequence[Sequence[int]]) -> list[Answer]:
-        engine = Engine(model, self._tokenizer, self._stop_token_ids, self._context_length, is_in_training=True)
+        forward = LibraryForward(model, is_in_training=True)
+        engine = Engine(model, self._tokenizer, self._stop_token_ids, self._context_length, forward=forward)
         best = [engine.generate(ids, self._knobs, seed=self._seed)[0] for ids in prompts]
         return [Answer(candidate.text, candidate.finish_reason) for candidate in best]
 

@@ -111,10 +111,9 @@ class KnobList(FieldList):
         self._changed()
 
     def _knobs(self) -> list[Knob]:
-        from tui_trainer.config.catalogue import knobs_of
-        from tui_trainer.config.sampling import SamplingParams
+        from tui_trainer.config.catalogue import sampling_knobs
 
-        return knobs_of(SamplingParams)
+        return list(sampling_knobs().values())
 
     def _changed(self) -> None:
         self._ignored, self._problems = {}, {}

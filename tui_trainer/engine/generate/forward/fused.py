@@ -10,7 +10,8 @@ are written into tensors that are there from the start, and one attention call s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -82,6 +83,7 @@ class FusedForward:
     """
 
     kind = "fused"
+    without_gradients: Callable[[], AbstractContextManager[Any]] = torch.inference_mode
     keeps_cache = True
     takes_parts = True
 

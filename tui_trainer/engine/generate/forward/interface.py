@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -41,6 +42,7 @@ class Forward(Protocol):
         device: where it computes.
         keeps_cache: whether keys and values are kept; else every step runs all tokens.
         takes_parts: whether a text may be run in parts; a recurrent state takes one token or a whole prompt.
+        without_gradients: the context in which its tokens are run, and all that is computed from its logits.
     """
 
     model: Any
@@ -48,6 +50,7 @@ class Forward(Protocol):
     device: torch.device
     keeps_cache: bool
     takes_parts: bool
+    without_gradients: Callable[[], AbstractContextManager[Any]]
 
     def new_cache(self) -> KeyValues:
         """An empty cache."""

@@ -30,15 +30,16 @@ class LibraryForward:
 
     Args:
         model: a causal language model, or a PEFT model around one; in evaluation mode.
-        is_in_training: the model is being trained: torch's inference mode, a tenth faster, would leave tensors behind
-            that gradients cannot pass through.
+        is_in_training: the model is being trained at the same time, and put into evaluation mode for this
+            (`batch.evaluating`): torch's inference mode, a tenth faster, would leave tensors behind that gradients
+            cannot pass through.
     """
 
     kind = "library"
 
     def __init__(self, model: Any, *, is_in_training: bool = False) -> None:
         self.model = model
-        self._without_gradients: Callable[[], AbstractContextManager[Any]] = (
+        self.without_gradients: Callable[[], AbstractContextManager[Any]] = (
             torch.no_grad if is_in_training else torch.inference_mode
         )
         self.device: torch.device = model.device
@@ -69,7 +70,7 @@ class LibraryForward:
             arguments |= {self._cache_name: cache.cache, "use_cache": True}
         if adapters:
             arguments["adapter_names"] = list(adapters)
-        with self._without_gradients():
+        with self.without_gradients():
             logits: Tensor = self.model(input_ids=input_ids, **arguments).logits
             return logits
 
