@@ -16,7 +16,7 @@ import pytest
 from tests.procs.conftest import Bench, eventually
 from tui_trainer.errors import MachineError, UsageError
 from tui_trainer.procs.spawn import start_existing
-from tui_trainer.procs.stop import await_over, report, request_stop, wait_until_over
+from tui_trainer.procs.stop import report, request_stop, wait_until_over
 from tui_trainer.runs import control
 from tui_trainer.runs.events import Alert, Event, RunFailed, RunFinished, RunStopped, decode
 from tui_trainer.runs.journal import read_lines
@@ -72,11 +72,11 @@ def test_stop_saves_at_a_step_border(bench: Bench) -> None:
     assert "terminated" not in [entry["type"] for entry in journal(layout)]
 
 
-async def test_waiting_leaves_the_event_loop_free(bench: Bench) -> None:
+def test_waiting_for_the_end_gives_up_in_time(bench: Bench) -> None:
     layout = bench.started()
-    assert not await await_over(layout, 0.2)
+    assert not wait_until_over(layout, 0.2)
     request_stop(layout)
-    assert await await_over(layout, 30)
+    assert wait_until_over(layout, 30)
 
 
 def test_pause_and_continue_are_states(bench: Bench) -> None:

@@ -6,12 +6,24 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from textual.content import Content
+
 from tui_trainer.errors import CancelledError, UsageError, WorkbenchError
+from tui_trainer.tui.widgets.transcript import Said, Transcript
+from tui_trainer.tui.widgets.turn_text import Looks, turn_text
 
 OnItem = Callable[[Any], None] | None
 END = 2
 LOGPROBS = (-0.1, -1.0, -3.0, -8.0)
 """In turn, so that every band of colour occurs."""
+
+
+def text_shown(transcript: Transcript) -> Content:
+    """All turns of a transcript as they are shown, one below the other."""
+    return Content("\n").join(
+        turn_text(said.turn, Looks(transcript.mode, id(said.turn) in transcript.unfolded))
+        for said in transcript.query(Said)
+    )
 
 
 def id_of(text: str) -> int:

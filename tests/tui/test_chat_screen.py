@@ -23,6 +23,7 @@ from tui_trainer.tui.widgets.prompt_line import PromptLine
 from tui_trainer.tui.widgets.search_pick import SearchPick
 from tui_trainer.tui.widgets.transcript import Said, Transcript, TurnView
 
+from .fake_chat import text_shown
 from .fakes import FakeWorld
 from .waiting import wait_until
 
@@ -39,7 +40,7 @@ def said(app: WorkbenchApp) -> list[tuple[str, str]]:
 
 
 def shown(app: WorkbenchApp) -> str:
-    return transcript_of(app).plain_text().plain
+    return text_shown(transcript_of(app)).plain
 
 
 def text_of(app: WorkbenchApp, selector: str) -> str:
@@ -428,7 +429,7 @@ async def test_colours_go_through_their_modes_with_a_legend(make_app: MakeApp) -
         assert not app.screen.query_one("#legend").display
         await pilot.press("v")
         assert "log-probability: over 50 %" in text_of(app, "#legend")
-        styles = [str(span.style) for span in transcript_of(app).plain_text().spans]
+        styles = [str(span.style) for span in text_shown(transcript_of(app)).spans]
         assert any("reverse" in style for style in styles)
         await pilot.press("v")
         assert "rank: first" in text_of(app, "#legend")

@@ -16,6 +16,7 @@ from tui_trainer.tui.widgets.run_table import RunTable
 from tui_trainer.tui.widgets.sample_view import SampleView
 from tui_trainer.tui.widgets.transcript import Transcript
 
+from .fake_chat import text_shown
 from .recorded import record_checkpoints
 from .waiting import wait_until
 
@@ -134,7 +135,7 @@ def test_chat_with_two_models(snap_compare: Any, make_app: MakeApp, size: tuple[
         await wait_until(pilot, lambda: _screen(pilot).models.slot("b").is_loaded)
         await _ask(pilot, "what did training change")
         await pilot.press("v", "v", "v")
-        await wait_until(pilot, lambda: "KL" in _screen(pilot).query_one(Transcript).plain_text().plain)
+        await wait_until(pilot, lambda: "KL" in text_shown(_screen(pilot).query_one(Transcript)).plain)
 
     assert snap_compare(make_app("chat"), terminal_size=size, run_before=before)
 

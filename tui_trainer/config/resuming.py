@@ -55,7 +55,7 @@ OTHER_ROWS = "the rows are others: they would be begun from the first one"
 OTHER_ORDER = "the order of the rows is another: some of this epoch would come twice, others not at all"
 OTHER_OPTIMISER = "the optimiser would start afresh, without what it knows of the gradients"
 
-_REFUSED: dict[str, str] = {
+REFUSED: dict[str, str] = {
     **dict.fromkeys(
         (
             "stage",
@@ -118,7 +118,7 @@ _REFUSED: dict[str, str] = {
 _NEW_CURVE = "the curve of the learning rate is another from here on"
 _NEW_BATCH = "the order of the rows goes on in batches of another size"
 
-_APPLIED: dict[str, str] = {
+APPLIED: dict[str, str] = {
     "training.learning_rate": "the new peak of the schedule; rates set by hand before are overruled",
     **dict.fromkeys(
         (
@@ -168,7 +168,7 @@ _APPLIED: dict[str, str] = {
     ),
 }
 
-_INEXACT = frozenset(
+INEXACT = frozenset(
     {
         "model.attn_implementation",
         "launch.mixed_precision",
@@ -202,16 +202,11 @@ _INEXACT = frozenset(
 
 def effect_of(key: str) -> tuple[Effect, str]:
     """What a change of a dotted key does, and a note on it."""
-    if key in _REFUSED:
-        return Effect.REFUSED, _REFUSED[key]
-    if key in _APPLIED:
-        return Effect.APPLIED, _APPLIED[key]
-    return (Effect.INEXACT if key in _INEXACT else Effect.OUTSIDE), ""
-
-
-def known_keys() -> frozenset[str]:
-    """The keys that the table names."""
-    return frozenset(_REFUSED) | frozenset(_APPLIED) | _INEXACT
+    if key in REFUSED:
+        return Effect.REFUSED, REFUSED[key]
+    if key in APPLIED:
+        return Effect.APPLIED, APPLIED[key]
+    return (Effect.INEXACT if key in INEXACT else Effect.OUTSIDE), ""
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:

@@ -6,7 +6,6 @@ what does not end. A run whose supervisor was killed is given a new one first.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass
 
@@ -134,16 +133,6 @@ def wait_until_over(layout: RunLayout, timeout: float | None = None) -> bool:
         if deadline is not None and time.monotonic() >= deadline:
             return False
         time.sleep(_POLL_SECONDS)
-    return True
-
-
-async def await_over(layout: RunLayout, timeout: float | None = None) -> bool:
-    """As `wait_until_over`, for an event loop."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while not await asyncio.to_thread(_is_over_or_watched, layout):
-        if deadline is not None and time.monotonic() >= deadline:
-            return False
-        await asyncio.sleep(_POLL_SECONDS)
     return True
 
 

@@ -17,7 +17,7 @@ from tests.engine.chat.conftest import MESSAGES, Caller
 from tests.engine.chat.fake_server import Fake, begin_stream, chunk, hello, send, send_event, serving
 from tui_trainer.engine.chat.server import http
 from tui_trainer.engine.chat.server.address import read_address
-from tui_trainer.engine.chat.server.dialect import DIALECTS
+from tui_trainer.engine.chat.server.dialect import LLAMA_CPP, OLLAMA, SGLANG, VLLM, Dialect
 from tui_trainer.errors import MachineError, RunFailedError, UsageError, WorkbenchError
 from tui_trainer.wire.server import Cancellation
 
@@ -82,12 +82,12 @@ def test_llama_server_is_told_to_sample_in_the_same_order(fake: Fake) -> None:
     assert any("counts the prompt" in note for note in document["notes"])
 
 
-@pytest.mark.parametrize("dialect", OWNERS)
-def test_dialects_are_told_by_who_owns_the_models(dialect: str, fake: Fake) -> None:
-    fake.models = {"data": [{"id": "tiny", "owned_by": OWNERS[dialect]}]}
+@pytest.mark.parametrize("dialect", [VLLM, SGLANG, LLAMA_CPP, OLLAMA], ids=lambda dialect: dialect.name)
+def test_dialects_are_told_by_who_owns_the_models(dialect: Dialect, fake: Fake) -> None:
+    fake.models = {"data": [{"id": "tiny", "owned_by": OWNERS[dialect.name]}]}
     _, found = Caller().call("servers", url=fake.url)
-    assert (found["dialect"], found["models"]) == (dialect, ["tiny"])
-    assert set(found["untranslatable"]) == set(DIALECTS[dialect].untranslatable)
+    assert (found["dialect"], found["models"]) == (dialect.name, ["tiny"])
+    assert set(found["untranslatable"]) == set(dialect.untranslatable)
     assert all(found["untranslatable"].values())
 
 

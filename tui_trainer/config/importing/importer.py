@@ -37,7 +37,6 @@ class Imported:
     """What became of a file.
 
     Attributes:
-        file: its path.
         tool: whose it is.
         config: the configuration, valid field by field.
         toml: the same as a file, with the remarks as comments.
@@ -47,7 +46,6 @@ class Imported:
         problems: what still forbids a launch, or is odd, on any machine.
     """
 
-    file: str
     tool: Tool
     config: RunConfig
     toml: str
@@ -86,9 +84,7 @@ def import_config(file: Path, tool: str | None = None) -> Imported:
     remarks = tuple(sorted(carrier.remarks, key=lambda remark: list(HEADINGS).index(remark.kind)))
     toml = "\n".join([*_comment(file, carrier.tool, remarks, carrier.idle), "", draft.to_toml()])
     problems = tuple(check_config(draft.config, Facts()))
-    return Imported(
-        str(file), carrier.tool, draft.config, toml, remarks, tuple(carrier.idle), carrier.num_carried, problems
-    )
+    return Imported(carrier.tool, draft.config, toml, remarks, tuple(carrier.idle), carrier.num_carried, problems)
 
 
 def _tool(document: Document, name: str | None) -> Tool:

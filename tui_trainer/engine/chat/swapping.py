@@ -18,7 +18,6 @@ from tui_trainer.errors import DataError
 
 ADAPTER_IN_PLACE = "adapter in place"
 WEIGHTS_IN_PLACE = "weights in place"
-LOADED_ANEW = "loaded anew"
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 _ABOUT_ITSELF = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "use_cache", "initializer_range")

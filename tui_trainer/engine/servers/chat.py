@@ -38,6 +38,8 @@ _POLL_SECONDS = 0.05
 _NUM_TOP = 5
 _NUM_ALTERNATIVES = 20
 _NUM_SCORED = 64
+_LOADED_ANEW = "loaded anew"
+"""How weights came into a slot that could not take them in place."""
 
 
 class ChatServer:
@@ -112,7 +114,7 @@ class ChatServer:
 
     def _swap(self, slot: str, params: Mapping[str, Any], cancellation: Cancellation) -> Answer:
         started = time.perf_counter()
-        how, keeps = "loaded anew", {}
+        how, keeps = _LOADED_ANEW, {}
         session, model = self._slots.get(slot), str(params.get("model") or "")
         if session is not None and session.kind == "local" and not is_address(model):
             from tui_trainer.engine.chat.swapping import swapped
@@ -124,7 +126,7 @@ class ChatServer:
             if found is not None:
                 how = found[1]
                 self._slots.put(slot, found[0])
-        if how == "loaded anew":
+        if how == _LOADED_ANEW:
             self._slots.drop(slot)
             yield from self._load(slot, keeps | dict(params), cancellation)
         return self._slots.describe(slot) | {"how": how, "seconds": time.perf_counter() - started}

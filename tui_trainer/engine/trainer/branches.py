@@ -34,22 +34,20 @@ def go_back(layout: RunLayout, step: int) -> None:
             where=layout.id,
             remedy="`tui-trainer runs show --verify` tells which of its checkpoints are whole.",
         )
-    later = [checkpoint.step for checkpoint in list_checkpoints(layout) if checkpoint.step > step]
     state = CheckpointState.read(path)
     forget_after(layout, step, state.commands if state else ())
-    if later:
-        set_aside(layout, step)
+    set_aside(layout, step)
 
 
-def set_aside(layout: RunLayout, step: int) -> list[int]:
-    """Move the checkpoints after a step out of the way; returns their steps.
+def set_aside(layout: RunLayout, step: int) -> None:
+    """Move the checkpoints after a step out of the way.
 
     Raises:
         OSError: the run directory cannot be written.
     """
     later = [checkpoint for checkpoint in list_checkpoints(layout) if checkpoint.step > step]
     if not later:
-        return []
+        return
     folder = _new_folder(layout)
     for checkpoint in reversed(later):
         checkpoint.path.rename(folder / checkpoint.path.name)
@@ -62,7 +60,6 @@ def set_aside(layout: RunLayout, step: int) -> list[int]:
         else:
             layout.latest.unlink(missing_ok=True)
         _correct_best(layout)
-    return [checkpoint.step for checkpoint in later]
 
 
 def _new_folder(layout: RunLayout) -> Path:

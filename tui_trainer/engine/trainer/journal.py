@@ -58,11 +58,6 @@ class EventLog:
         self._reserve = _Reserve(layout.reserve)
 
     @property
-    def is_writer(self) -> bool:
-        """Whether events go to the file."""
-        return self._writer is not None
-
-    @property
     def is_mute(self) -> bool:
         """Whether so much waits in memory that the run should wait too."""
         return len(self._waiting) > _MUTE_AFTER

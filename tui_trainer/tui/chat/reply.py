@@ -80,7 +80,6 @@ class Reply:
         different: places of the generated tokens in which it differs from the other model's reply.
         judged: what both models think of it as a whole, in words.
         prompt_ids: the tokens the model was given.
-        rendered: the same as text.
     """
 
     slot: str = "a"
@@ -108,7 +107,6 @@ class Reply:
     different: frozenset[int] = frozenset()
     judged: str = ""
     prompt_ids: Sequence[int] = ()
-    rendered: str = ""
     _asked: float = field(default_factory=time.monotonic)
     _first: float = 0.0
 
@@ -170,7 +168,6 @@ class Reply:
         self.ignored = document.get("ignored_reasons") or dict.fromkeys(document.get("ignored_knobs") or (), "")
         self.notes = document.get("notes") or ()
         self.prompt_ids = document.get("prompt_ids") or ()
-        self.rendered = str(document.get("rendered") or document.get("prompt") or "")
         model, stamp = document.get("model") or {}, document.get("stamp") or {}
         self.device = str(model.get("device") or "")
         self.step = stamp.get("step", model.get("step"))

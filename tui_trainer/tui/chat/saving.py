@@ -82,11 +82,6 @@ def save(conversation: Conversation, system: str | None, form: str, path: Path, 
         raise UsageError(f"cannot be written: {error.strerror}", where=str(path)) from None
 
 
-def training_row(messages: Messages, form: str) -> dict[str, Any]:
-    """A conversation as a row of one of the row formats."""
-    return _ROWS[form](_answered(messages))
-
-
 def _answered(messages: Messages) -> list[Mapping[str, str]]:
     """The conversation up to its last answer."""
     answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]

@@ -256,9 +256,3 @@ class Transcript(VerticalScroll, can_focus=True):
         """Whether the last turn is a question or a reply that still grows."""
         tip = self.conversation.tip
         return tip.role == "user" or (tip.reply is not None and tip.reply.is_streaming)
-
-    def plain_text(self) -> Content:
-        """Everything that is shown, one below the other; for copying and for tests."""
-        return Content("\n").join(
-            turn_text(said.turn, Looks(self.mode, id(said.turn) in self.unfolded)) for said in self.query(Said)
-        )

@@ -150,7 +150,6 @@ LLAMA_CPP = Dialect(
 OLLAMA = Dialect("ollama", {**_OPENAI, "logprobs": "logprobs"})
 OPENAI = Dialect("openai", {**_OPENAI, **_MANY})
 
-DIALECTS = {dialect.name: dialect for dialect in (VLLM, SGLANG, LLAMA_CPP, OLLAMA, OPENAI)}
 _OWNERS = {"vllm": VLLM, "sglang": SGLANG, "llamacpp": LLAMA_CPP, "library": OLLAMA}
 """Who owns the models that the server lists, by which it is known."""
 
