@@ -172,22 +172,30 @@ class Killer:
         generator: what makes them random.
         num_kills: kills so far.
         num_in_saves: those of them that left a save half done.
+        save_seconds: how long the last save took that was seen from its beginning to its end.
     """
 
     generator: random.Random
     num_kills: int = 0
     num_in_saves: int = 0
+    save_seconds: float = 0.03
 
     def strike(self, start: Start, meanwhile: Callable[[], None] = lambda: None) -> bool:
         """Kill a start after some steps or in a save; returns False if the run had come to its end before."""
         at_save = self.generator.random() < 0.6
         target = steps_made(start.layout) + self.generator.randint(1, 6)
         deadline = time.monotonic() + PATIENCE
+        save_began: float | None = None
         while start.left() and time.monotonic() < deadline:
             meanwhile()
-            if steps_made(start.layout) >= target and (start.is_saving or not at_save):
-                time.sleep(self.generator.uniform(0, 0.03 if at_save else 0.05))
+            is_saving = start.is_saving
+            if steps_made(start.layout) >= target and (is_saving or not at_save):
+                time.sleep(self.generator.uniform(0, self.save_seconds if at_save else 0.05))
                 break
+            if is_saving and save_began is None:
+                save_began = time.monotonic()
+            elif not is_saving and save_began is not None:
+                self.save_seconds, save_began = time.monotonic() - save_began, None
             time.sleep(0.0005)
         alive = start.left()
         if not alive:

@@ -280,6 +280,26 @@ def test_a_run_that_goes_on_is_left_alone(run: RunLayout, started: list[RunLayou
     assert ResumeOrder.read(run) is None
 
 
+def test_a_checkpoint_of_a_branch_that_was_left_goes_on_as_a_new_run_only(
+    run: RunLayout, started: list[RunLayout]
+) -> None:
+    run.superseded.mkdir()
+    (run.superseded / "1").mkdir()
+    run.checkpoint(30).rename(run.superseded / "1" / run.checkpoint(30).name)
+    target = find_target(f"{run.id}@30", run.root.parent)
+    same, other = (plan_for(target, config_for(target), is_new_run=is_new) for is_new in (False, True))
+    assert (same.verdict, other.is_exact) == ("only as a run of its own", True)
+    assert "a branch that" in same.warnings[0]
+    with pytest.raises(RefusedError, match="a branch that the run left") as caught:
+        check_plan(same, is_forced=True)
+    assert f"train CONFIG --resume {run.id}@30" in caught.value.remedy
+    check_plan(other, is_forced=False)
+    new = resume_as_new_run(target, config_for(target), argv=[], root=run.root.parent)
+    assert started == [new]
+    assert verify_checkpoint(new.checkpoint(30)) == []
+    assert (run.superseded / "1" / run.checkpoint(30).name).is_dir()
+
+
 @pytest.mark.parametrize("has_links", [True, False])
 def test_a_new_run_owns_its_first_checkpoint(
     run: RunLayout, started: list[RunLayout], has_links: bool, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tui_trainer.runs.status import (
     STALE_AFTER_SECONDS,
     RunStatus,
     State,
+    may_live_afar,
     observed_status,
     rank_processes,
     read_status,
@@ -145,6 +147,14 @@ def test_a_run_elsewhere_is_watched_before_it_is_called_lost(layout: RunLayout, 
     beat.start()
     assert observed_status(layout).state is State.RUNNING
     beat.join()
+
+
+def test_only_what_a_clock_may_have_lost_is_worth_watching(layout: RunLayout, stranger: ProcessIdentity) -> None:
+    for age, may_live in ((STALE_AFTER_SECONDS + 1, True), (-60.0, True), (2 * 3600.0, False)):
+        running(layout, stranger, host="elsewhere", heartbeat=time.time() - age)
+        status = replace(read_status(layout), state=State.LOST)
+        assert may_live_afar(status) is may_live, age
+    assert not may_live_afar(replace(status, heartbeat=time.time(), process=ProcessIdentity.current()))
 
 
 @pytest.mark.parametrize(

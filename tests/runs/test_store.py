@@ -15,6 +15,7 @@ from tui_trainer.runs.store import (
     create,
     find_checkpoint,
     find_run,
+    left_checkpoints,
     list_checkpoints,
     list_runs,
     read_run,
@@ -133,6 +134,9 @@ def test_where_the_checkpoints_of_a_branch_that_was_left_are(tmp_path: Path) -> 
     with pytest.raises(UsageError, match="a branch that the run left") as caught:
         find_checkpoint(layout, "8")
     assert str(layout.superseded / "10" / "step-000008") in caught.value.remedy
+    assert f"--resume {layout.id}@8" in caught.value.remedy
+    (layout.superseded / "2" / "step-000004").mkdir()
+    assert [(found.step, found.path.parent.name) for found in left_checkpoints(layout)] == [(8, "10")]
     with pytest.raises(UsageError, match=r"no checkpoint '12'; it has 4$"):
         find_checkpoint(layout, "12")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from textual.widgets import Input, Static
@@ -22,6 +23,7 @@ from tui_trainer.tui.widgets.ask import AskText, Confirm
 from tui_trainer.tui.widgets.chart import Chart
 from tui_trainer.tui.widgets.log_pane import LogPane
 from tui_trainer.tui.widgets.run_table import RunTable
+from tui_trainer.tui.widgets.transcript import Transcript
 
 from .fakes import FakeWorld
 from .waiting import wait_until
@@ -120,6 +122,32 @@ async def test_the_change_form_opens_without_waiting_itself(
             await wait_until(pilot, lambda: any("sent" in note.message for note in app._notifications))
         assert threading.main_thread() not in disk.threads
     assert [command.arguments for command in pending(run)] == [{"learning_rate": "x0.5"}]
+
+
+@pytest.mark.parametrize("mode", ["args", "chat"])
+async def test_a_file_is_saved_without_waiting_itself(
+    make_app: MakeApp, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "slow" / "file"
+    target.parent.mkdir()
+    app = make_app(mode)
+    with monkeypatch.context() as patch:
+        disk = SlowDisk(target.parent, _SECONDS, patch)
+        async with app.run_test(size=(120, 36)) as pilot:
+            if mode == "chat":
+                await pilot.press(*"hi", "enter")
+                transcript = app.screen.query_one(Transcript)
+                await wait_until(pilot, lambda: any("You said" in text for _, text in transcript.said))
+                await pilot.press("escape", "S", "enter")
+            else:
+                await pilot.press("s")
+            await wait_until(pilot, lambda: isinstance(app.screen, AskText))
+            app.screen.query_one(Input).value = str(target)
+            await pilot.press("enter")
+            await wait_until(pilot, lambda: any(note.message == f"saved {target}" for note in app._notifications))
+        assert disk.threads
+        assert threading.main_thread() not in disk.threads
+    assert target.read_bytes()
 
 
 def test_a_run_is_looked_for_in_a_thread_and_that_is_said(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ from tui_trainer.paths import runs_dir
 from tui_trainer.runs.files import read_json
 from tui_trainer.runs.journal import Tailer
 from tui_trainer.runs.layout import RunLayout
-from tui_trainer.runs.status import State, read_status
+from tui_trainer.runs.status import State, may_live_afar, observed_statuses, read_status
 from tui_trainer.runs.store import (
     CheckpointInfo,
     RunRecord,
@@ -44,7 +45,7 @@ def runs(context: typer.Context, as_json: JsonOption = False) -> None:
 @app.command("list")
 def list_all(as_json: JsonOption = False) -> None:
     """List all runs of the store, the newest first."""
-    records, hidden = list_runs(), hidden_runs()
+    records, hidden = _watched(list_runs()), hidden_runs()
     if as_json:
         print_json({"version": VERSION, "store": str(runs_dir()), "runs": [_document(record) for record in records]})
     elif records:
@@ -53,6 +54,13 @@ def list_all(as_json: JsonOption = False) -> None:
         talk().print(f"No runs in {runs_dir()}. `tui-trainer demo` makes one.")
     for words in hidden:
         talk().print(safe_line(words), style="yellow")
+
+
+def _watched(records: list[RunRecord]) -> list[RunRecord]:
+    """The runs; those that look lost by the clock of another machine are watched for some seconds."""
+    doubtful = [record.layout for record in records if may_live_afar(record.status)]
+    found = dict(zip(doubtful, observed_statuses(doubtful), strict=True))
+    return [replace(record, status=found.get(record.layout, record.status)) for record in records]
 
 
 def _document(record: RunRecord) -> dict[str, Any]:
@@ -108,7 +116,7 @@ def show(
 ) -> None:
     """Show where a run stands, where it came from, and its checkpoints."""
     layout = find_run(run)
-    record = read_run(layout)
+    (record,) = _watched([read_run(layout)])
     checkpoints = [_checkpoint(layout, info, is_deep=verify) for info in list_checkpoints(layout)]
     if as_json:
         print_json(

@@ -36,6 +36,7 @@ from tui_trainer.runs.store import (
     checkpoint_problem,
     find_checkpoint,
     find_run,
+    left_checkpoints,
     newest_checkpoint,
     split_checkpoint,
 )
@@ -75,7 +76,7 @@ def find_target(reference: str, root: Path | None = None) -> ResumeTarget:
     run, which = split_checkpoint(reference)
     layout = find_run(run, root)
     is_named = run != reference and which != "latest"
-    checkpoint, skipped = newest_checkpoint(layout) if not is_named else (find_checkpoint(layout, which), [])
+    checkpoint, skipped = newest_checkpoint(layout) if not is_named else (_named(layout, which), [])
     if problem := checkpoint_problem(checkpoint.path):
         raise RefusedError(f"checkpoint {checkpoint.step} is damaged: {problem}", where=layout.id)
     state = CheckpointState.read(checkpoint.path)
@@ -94,8 +95,15 @@ def find_target(reference: str, root: Path | None = None) -> ResumeTarget:
         is_finished=status.state is State.FINISHED,
         versions=versions if isinstance(versions, dict) else None,
         skipped=tuple(skipped),
+        is_left=checkpoint.path.parent != layout.checkpoints,
     )
     return ResumeTarget(layout, checkpoint, state, facts, is_named)
+
+
+def _named(layout: RunLayout, which: str) -> CheckpointInfo:
+    """A checkpoint by its step or as the best; where the run has none of that step, one of a branch that it left."""
+    left = [found for found in left_checkpoints(layout) if str(found.step) == which]
+    return left[0] if left else find_checkpoint(layout, which)
 
 
 def config_for(target: ResumeTarget, assignments: Sequence[str] = ()) -> Resolved:
@@ -123,8 +131,14 @@ def check_plan(plan: ResumePlan, *, is_forced: bool) -> None:
     """Refuse what cannot be meant.
 
     Raises:
-        RefusedError: it is another training and not forced, or there is nothing left to do.
+        RefusedError: it is another training and not forced, nothing is left to do, or only another run could do it.
     """
+    if plan.is_left and not plan.is_new_run:
+        raise RefusedError(
+            f"checkpoint {plan.step} belongs to a branch that the run left when it went back",
+            where=plan.run,
+            remedy=f"`tui-trainer train CONFIG --resume {plan.run}@{plan.step}` goes on with it, as a run of its own.",
+        )
     if plan.is_finished:
         raise RefusedError(
             f"the run has done all its {plan.max_steps} steps",

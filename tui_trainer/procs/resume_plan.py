@@ -44,6 +44,7 @@ class CheckpointFacts:
         is_finished: whether the run came to its end.
         versions: of the libraries it was trained with.
         skipped: what is wrong with newer checkpoints that are passed over.
+        is_left: it belongs to a branch that the run left when it went back.
     """
 
     run: str
@@ -53,6 +54,7 @@ class CheckpointFacts:
     is_finished: bool = False
     versions: Mapping[str, str] | None = None
     skipped: tuple[str, ...] = ()
+    is_left: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class ResumePlan:
         max_steps_before: steps of the run as it was planned.
         max_steps: steps of the run that goes on; None if nobody can know them yet.
         lacks_end: the run was ended before its last word, even if after its last step.
+        is_left: the checkpoint belongs to a branch that the run left, so that only another run can go on with it.
         parts: what is restored.
         differences: what is not as it was, what forbids to go on first.
         warnings: what the user should know.
@@ -94,6 +97,7 @@ class ResumePlan:
     max_steps_before: int
     max_steps: int | None
     lacks_end: bool
+    is_left: bool
     parts: tuple[Part, ...]
     differences: tuple[Difference, ...]
     warnings: tuple[str, ...]
@@ -128,6 +132,8 @@ class ResumePlan:
             return "nothing is left to do"
         if self.has_no_steps_left:
             return "all steps are done; the end of the run is made good"
+        if self.is_left and not self.is_new_run:
+            return "only as a run of its own"
         if self.refused:
             return "refused unless forced"
         return "goes on bit by bit as if nothing had happened" if self.is_exact else "goes on, but not as it would have"
@@ -194,9 +200,16 @@ def plan_resume(
         max_steps_before=state.max_steps,
         max_steps=max_steps,
         lacks_end=lacks_end,
+        is_left=facts.is_left,
         parts=tuple(_parts(state, facts, changed, world_size, is_new_run=is_new_run)),
         differences=tuple(found),
-        warnings=tuple(_warnings(state, facts, None if lacks_end else max_steps, rates_before, rates, versions)),
+        warnings=(
+            *facts.skipped,
+            *_about_branch(state, facts, is_new_run=is_new_run),
+            *(() if lacks_end else _about_end(state, max_steps)),
+            *_about_rates(state, rates_before, rates),
+            *_about_versions(facts, versions),
+        ),
         rates_before=rates_before,
         rates=rates,
     )
@@ -308,25 +321,30 @@ def _settings(state: CheckpointState, changed: set[str]) -> Part:
     return Part("commands", True, "; ".join(notes) or "none were set by hand")
 
 
-def _warnings(
-    state: CheckpointState,
-    facts: CheckpointFacts,
-    max_steps: int | None,
-    rates_before: Rates,
-    rates: Rates,
-    versions: Mapping[str, str],
-) -> Iterator[str]:
-    yield from facts.skipped
+def _about_branch(state: CheckpointState, facts: CheckpointFacts, *, is_new_run: bool) -> Iterator[str]:
+    if facts.is_left:
+        left = f"checkpoint {state.step} belongs to a branch that {facts.run} left when it went back"
+        how = "as a run of its own it goes on as that branch would have"
+        yield f"{left}: {how}" if is_new_run else f"{left}, whose later steps others have replaced: {how}"
+
+
+def _about_end(state: CheckpointState, max_steps: int | None) -> Iterator[str]:
     if max_steps is not None and state.step >= max_steps:
         yield (
             f"the run has done all its {max_steps} steps: "
             "it needs a higher training.max_steps or training.num_train_epochs to go on"
         )
+
+
+def _about_rates(state: CheckpointState, rates_before: Rates, rates: Rates) -> Iterator[str]:
     old, new = dict(rates_before).get(state.step), dict(rates).get(state.step)
     if old is not None and new is not None and abs(new - old) > _SAME_RATE * max(old, new):
         yield f"the learning rate jumps from {old:.3g} to {new:.3g} at step {state.step}"
     if _is_metric_driven(state.config):
         yield "the schedule follows the evaluation: nobody can draw its curve beforehand"
+
+
+def _about_versions(facts: CheckpointFacts, versions: Mapping[str, str]) -> Iterator[str]:
     others = [
         f"{name} {version}, now {versions[name]}"
         for name, version in (facts.versions or {}).items()

@@ -7,6 +7,7 @@ supervisor and ranks are all gone has ended as its last event says, or is lost, 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +24,8 @@ STALE_AFTER_SECONDS = 30.0
 """A run on another machine counts as lost when its heart has not beaten for this many seconds."""
 _OBSERVED_SECONDS = 5.0
 """Within this time a live supervisor writes at least once."""
+_CLOCK_SECONDS = 3600.0
+"""Two machines' clocks are taken to differ by less; a heartbeat older than that is no matter of clocks."""
 _TAIL_BYTES = 1 << 16
 
 
@@ -132,12 +135,27 @@ def observed_status(layout: RunLayout) -> RunStatus:
 
     What looks lost there is watched for some seconds: a heart that beats tells more than any clock.
     """
+    return observed_statuses([layout])[0]
+
+
+def observed_statuses(layouts: Sequence[RunLayout]) -> list[RunStatus]:
+    """As `observed_status` of several runs, watched at the same time."""
+    found = [read_status(layout) for layout in layouts]
     deadline = time.monotonic() + _OBSERVED_SECONDS
-    while (status := read_status(layout)).state is State.LOST and status.process and not status.process.is_local:
-        if time.monotonic() >= deadline:
-            break
+    while any(map(_is_lost_afar, found)) and time.monotonic() < deadline:
         time.sleep(0.25)
-    return status
+        pairs = zip(layouts, found, strict=True)
+        found = [read_status(layout) if _is_lost_afar(status) else status for layout, status in pairs]
+    return found
+
+
+def may_live_afar(status: RunStatus) -> bool:
+    """Whether a run looks lost by the clock of another machine only, so that watching it for a while may tell more."""
+    return _is_lost_afar(status) and abs(time.time() - status.heartbeat) < _CLOCK_SECONDS
+
+
+def _is_lost_afar(status: RunStatus) -> bool:
+    return status.state is State.LOST and status.process is not None and not status.process.is_local
 
 
 def rank_processes(layout: RunLayout) -> list[ProcessIdentity]:

@@ -215,20 +215,34 @@ def _no_checkpoint(layout: RunLayout, which: str, steps: str) -> UsageError:
             where=layout.id,
             remedy=f"Name one of {steps} as {layout.id}@STEP; next time let save_steps be a multiple of eval_steps.",
         )
-    if left := superseded_checkpoints(layout, int(which)):
+    left = next((found for found in left_checkpoints(layout) if found.step == int(which)), None)
+    if left is not None:
         return UsageError(
             f"checkpoint {which} belongs to a branch that the run left when it went back; the run has {steps}",
             where=layout.id,
-            remedy=f"It is kept in {left[-1]}: chat takes that path, and a new run as model.name_or_path.",
+            remedy=f"It is kept in {left.path}: chat takes that path, "
+            f"and `tui-trainer train CONFIG --resume {layout.id}@{which}` goes on with it as a run of its own.",
         )
     return UsageError(f"the run has no checkpoint {which!r}; it has {steps}", where=layout.id)
 
 
-def superseded_checkpoints(layout: RunLayout, step: int) -> list[Path]:
-    """The checkpoints of a step on the branches that a run left, the branch left last at the end."""
-    name = layout.checkpoint(step).name
-    branches = sorted((int(path.name), path) for path in layout.superseded.glob("*") if path.name.isdigit())
-    return [path / name for _, path in branches if (path / name).is_dir()]
+def left_checkpoints(layout: RunLayout) -> list[CheckpointInfo]:
+    """The checkpoints on branches that a run left, of steps for which it has none now, by their steps.
+
+    Of those with the same step it is the one that was left last.
+    """
+    found = {}
+    for folder in sorted((path for path in layout.superseded.glob("*") if path.name.isdigit()), key=_branch_number):
+        found.update({step: path for path in folder.iterdir() if (step := checkpoint_step(path)) is not None})
+    return [
+        CheckpointInfo(step, path, _size(path))
+        for step, path in sorted(found.items())
+        if not layout.checkpoint(step).is_dir()
+    ]
+
+
+def _branch_number(folder: Path) -> int:
+    return int(folder.name)
 
 
 def newest_checkpoint(layout: RunLayout) -> tuple[CheckpointInfo, list[str]]:

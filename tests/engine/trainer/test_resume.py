@@ -16,6 +16,7 @@ from tui_trainer.runs.checkpoint_state import CheckpointState
 from tui_trainer.runs.control import send
 from tui_trainer.runs.events import CheckpointSaved, RunFinished, RunResumed, StepMetrics
 from tui_trainer.runs.files import read_json
+from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.resume_order import ResumeOrder
 from tui_trainer.runs.store import find_checkpoint, list_checkpoints
 
@@ -319,6 +320,24 @@ def test_going_back_keeps_the_other_branch_and_forgets_its_commands(tiny: Any) -
     resumed = [(event.step, event.attempt, event.superseded_steps) for event in third.written(RunResumed)]
     assert resumed == [(4, 1, 3), (6, 2, 1)]
     assert (layout.superseded / "1" / "step-000006").is_dir()
+
+
+def test_a_branch_that_was_left_goes_on_in_a_run_of_its_own_as_it_would_have(tiny: Any) -> None:
+    given = (*SAVING, "save_steps=2", "max_steps=8")
+    plain = tiny.run(*given)
+    plain.train()
+    left = tiny.run(*given, directory="left")
+    killed(left, before=7)
+    root = left.layout.root.parent
+    ResumeOrder(step=4).write(left.layout)
+    tiny.run(*given, directory="left")
+    other = RunLayout(root / "other")
+    shutil.copytree(left.layout.superseded / "1" / "step-000006", other.checkpoint(6))
+    ResumeOrder(6, is_done=True, parent=left.layout.id).write(other)
+    new = tiny.run(*given, directory="other")
+    assert new.resumption.state.step == 6
+    new.train()
+    assert weights(new, 8) == weights(plain, 8)
 
 
 def test_going_back_finds_the_best_of_what_is_left(tiny: Any) -> None:

@@ -65,18 +65,31 @@ def save(conversation: Conversation, system: str | None, form: str, path: Path, 
         UsageError: there is nothing to save, or the file cannot be written.
         RefusedError: the rows of the file have other columns.
     """
+    return write(content_of(conversation, system, form), path, append=append)
+
+
+def content_of(conversation: Conversation, system: str | None, form: str) -> bytes | dict[str, Any]:
+    """The conversation as it stands now, as a whole file or as a row.
+
+    Raises:
+        UsageError: there is nothing to save.
+    """
     messages = _answered(messages_to(conversation.tip, system))
     if not any(message["role"] == "assistant" for message in messages):
         raise UsageError("there is no answer to save yet", remedy="Ask something first.")
+    return _ROWS[form](messages) if FORMATS[form].is_rows else _document(conversation, messages, form)
+
+
+def write(content: bytes | dict[str, Any], path: Path, *, append: bool = False) -> str:
+    """Write what `content_of` gave; as `save`. Touches files only, so that it can be done in a thread."""
     try:
-        if not FORMATS[form].is_rows:
-            write_bytes(path, _document(conversation, messages, form))
+        if isinstance(content, bytes):
+            write_bytes(path, content)
             return f"saved {path}"
-        row = _ROWS[form](messages)
         if append and is_there(path):
-            _append(path, row)
+            _append(path, content)
             return f"added a row to {path}"
-        write_bytes(path, dump_line(row))
+        write_bytes(path, dump_line(content))
         return f"saved a row as {path}"
     except OSError as error:
         raise UsageError(f"cannot be written: {error.strerror}", where=str(path)) from None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import ClassVar
 
+from textual import work
 from textual.binding import Binding, BindingType
 
 from tui_trainer.errors import WorkbenchError
@@ -48,22 +50,19 @@ class FilingScreen(EditingScreen):
     def _save_to(self, name: str | None) -> None:
         if not name:
             return
-        path = typed_path(name)
+        self._write(typed_path(name), self.session.draft.to_toml().encode())
 
-        def write(is_sure: bool | None = True) -> None:
-            if is_sure:
-                self._write(path)
-
-        if is_there(path):
-            self.app.push_screen(Confirm(f"{path} is there already", ["It would be replaced."], "replaces it"), write)
-        else:
-            write()
-
-    def _write(self, path: Path) -> None:
+    @work(group="file")
+    async def _write(self, path: Path, document: bytes) -> None:
+        """Write the file in a thread, for a disk may be slow; one that is there only with a yes."""
         from tui_trainer.runs.files import write_bytes
 
+        if await asyncio.to_thread(is_there, path):
+            sure = Confirm(f"{path} is there already", ["It would be replaced."], "replaces it")
+            if not await self.app.push_screen_wait(sure):
+                return
         try:
-            write_bytes(path, self.session.draft.to_toml().encode())
+            await asyncio.to_thread(write_bytes, path, document)
         except OSError as error:
             self.say(f"{path} cannot be written: {error.strerror}", problem=True)
         else:

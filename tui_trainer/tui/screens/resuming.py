@@ -6,7 +6,9 @@ Opened by the Runs and Train screens; closes with the run that goes on.
 from __future__ import annotations
 
 import asyncio
+import re
 import textwrap
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
@@ -21,7 +23,7 @@ from textual.widgets import Static
 from tui_trainer.errors import ConfigurationError, WorkbenchError
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.series import Series
-from tui_trainer.runs.store import list_checkpoints
+from tui_trainer.runs.store import left_checkpoints, list_checkpoints
 from tui_trainer.text import safe, safe_line
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.services import Services
@@ -175,9 +177,12 @@ class Resuming(ModalScreen[RunLayout | None]):
     @work(group="pick", exclusive=True)
     async def action_pick(self) -> None:
         """Choose another checkpoint."""
+        checkpoints = await asyncio.to_thread(list_checkpoints, self._layout)
+        left = await asyncio.to_thread(left_checkpoints, self._layout)
         options = [
-            (str(found.step), f"step {fmt.count(found.step)}", fmt.size(found.bytes))
-            for found in reversed(await asyncio.to_thread(list_checkpoints, self._layout))
+            (str(found.step), f"step {fmt.count(found.step)}", f"{fmt.size(found.bytes)}{note}")
+            for those, note in ((checkpoints, ""), (left, ", of a branch that the run left: as a new run only"))
+            for found in reversed(those)
         ]
         if options and (step := await self.app.push_screen_wait(Pick("Go on from", options, self._step))):
             self._step = step
@@ -205,7 +210,7 @@ class Resuming(ModalScreen[RunLayout | None]):
         if self._planned is None or self._is_starting:
             return
         try:
-            check_plan(self._planned.plan, is_forced=self._is_forced)
+            check_plan(replace(self._planned.plan, is_new_run=is_new_run), is_forced=self._is_forced)
         except WorkbenchError as error:
             self.notify(f"{error.what}. {_in_keys(error.remedy)}", severity="error", markup=False)
             return
@@ -240,6 +245,7 @@ def _check_assignment(text: str) -> None:
 
 def _in_keys(remedy: str) -> str:
     """What to do, in the words of this screen."""
+    remedy = re.sub(r"`tui-trainer train CONFIG --resume \S+` goes on", "press n: that goes on", remedy)
     return remedy.replace("give --force if it is meant", "press f if it is meant").replace("--set ", "press e: ")
 
 
@@ -249,7 +255,7 @@ def _content(plan: ResumePlan, width: int, *, is_forced: bool) -> Content:
     from tui_trainer.config.resuming import MEANING, Effect
 
     of = f" of {fmt.count(plan.max_steps)}" if plan.max_steps is not None else ""
-    is_refused = plan.is_finished or bool(plan.refused and not is_forced)
+    is_refused = plan.is_finished or bool(plan.refused and not is_forced) or (plan.is_left and not plan.is_new_run)
     verdict = "forced" if plan.refused and is_forced and not plan.is_finished else plan.verdict
     style = "$error bold" if is_refused else "$success" if plan.is_exact else "$warning"
     lines = [Content.assemble((f"from step {fmt.count(plan.step)}{of}: ", "$text"), (verdict, style))]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.paths import is_there, typed_path
-from tui_trainer.tui.chat.saving import FORMATS, save
+from tui_trainer.tui.chat.saving import FORMATS, content_of, write
 from tui_trainer.tui.chat.tree import Conversation
 from tui_trainer.tui.screens.base import WorkbenchScreen
 from tui_trainer.tui.widgets.ask import AskText, Confirm, Pick
@@ -15,7 +16,7 @@ _ADD, _REPLACE = "add", "replace"
 
 
 class Saver:
-    """Asks what is needed and saves.
+    """Asks what is needed and saves; the file is touched in a thread, for a disk may be slow.
 
     Args:
         screen: shows the dialogs and tells how it went.
@@ -27,49 +28,35 @@ class Saver:
 
     def start(self, conversation: Conversation, system: str | None) -> None:
         """Ask for the format, then for the file."""
+        self._screen.run_worker(self._save(conversation, system), group="save")
+
+    async def _save(self, conversation: Conversation, system: str | None) -> None:
+        ask = self._screen.app.push_screen_wait
         options = [(form.name, form.name, form.about) for form in FORMATS.values()]
-
-        def picked(form: str | None) -> None:
-            if form is not None:
-                self._ask_file(conversation, system, form)
-
-        self._screen.app.push_screen(Pick("Save the conversation as", options), picked)
-
-    def _ask_file(self, conversation: Conversation, system: str | None, form: str) -> None:
+        form = await ask(Pick("Save the conversation as", options))
+        if form is None:
+            return
         name = self._last.get(form) or f"chat{FORMATS[form].suffix}"
+        text = (await ask(AskText(f"Save as {form}", name, "A file; a path without a folder lies here.")) or "").strip()
+        if not text:
+            return
+        self._last[form] = text
+        path = typed_path(text)
+        how = _REPLACE
+        if await asyncio.to_thread(is_there, path):
+            how = await self._ask_how(form, path)
+        if not how:
+            return
+        try:
+            content = content_of(conversation, system, form)
+            self._screen.say(await asyncio.to_thread(write, content, path, append=how == _ADD))
+        except WorkbenchError as error:
+            self._screen.say(str(error), problem=True)
 
-        def typed(text: str | None) -> None:
-            if text and text.strip():
-                self._last[form] = text.strip()
-                self._ask_how(conversation, system, form, typed_path(text))
-
-        self._screen.app.push_screen(
-            AskText(f"Save as {form}", name, "A file; a path without a folder lies here."), typed
-        )
-
-    def _ask_how(self, conversation: Conversation, system: str | None, form: str, path: Path) -> None:
-        def write(*, append: bool) -> None:
-            try:
-                self._screen.say(save(conversation, system, form, path, append=append))
-            except WorkbenchError as error:
-                self._screen.say(str(error), problem=True)
-
-        if not is_there(path):
-            write(append=False)
-        elif FORMATS[form].is_rows:
+    async def _ask_how(self, form: str, path: Path) -> str:
+        """Add or replace; empty for neither."""
+        ask, title = self._screen.app.push_screen_wait, f"{path} is there already"
+        if FORMATS[form].is_rows:
             options = [(_ADD, "add a row to it", ""), (_REPLACE, "replace it", "all its rows are lost")]
-
-            def chosen(how: str | None) -> None:
-                if how is not None:
-                    write(append=how == _ADD)
-
-            self._screen.app.push_screen(Pick(f"{path} is there already", options), chosen)
-        else:
-
-            def sure(is_sure: bool | None) -> None:
-                if is_sure:
-                    write(append=False)
-
-            self._screen.app.push_screen(
-                Confirm(f"{path} is there already", ["It would be replaced."], "replaces it"), sure
-            )
+            return await ask(Pick(title, options)) or ""
+        return _REPLACE if await ask(Confirm(title, ["It would be replaced."], "replaces it")) else ""

@@ -56,7 +56,7 @@ def describe(event: Event) -> tuple[str, str, str]:
         case RunResumed():
             later = event.superseded_steps
             steps = f"; {fmt.count(later)} later {'steps are' if later != 1 else 'step is'} superseded" if later else ""
-            return "▶", "list--good", f"resumed, attempt {event.attempt}{steps}"
+            return "▶", "list--good", f"resumed, attempt {event.attempt + 1}{steps}"
         case RunStarted():
             share = event.num_trainable_parameters / max(event.num_parameters, 1)
             parameters = f"{fmt.count(event.num_trainable_parameters)} parameters trained ({share:.1%})"
