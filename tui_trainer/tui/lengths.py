@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -116,38 +117,58 @@ def num_bins(counts: Sequence[tuple[int, int]], capacity: int) -> int:
         capacity: tokens of a packed row.
     """
     grain = -(-capacity // _MOST_SIZES) if len(counts) > _MOST_SIZES else 1
-    sizes: dict[int, int] = {}
+    sizes: Counter[int] = Counter()
     for length, count in counts:
-        size = min(-(-length // grain), capacity // grain)
-        sizes[size] = sizes.get(size, 0) + count
-    rooms: dict[int, int] = {}
-    free: list[int] = []
-    total = 0
-
-    def put(room: int, bins: int) -> None:
-        if room and bins:
-            if room not in rooms:
-                bisect.insort(free, room)
-            rooms[room] = rooms.get(room, 0) + bins
-
+        sizes[min(-(-length // grain), capacity // grain)] += count
+    bins = _Bins(capacity // grain)
     for size in sorted(sizes, reverse=True):
-        left = sizes[size]
-        while left:
-            at = bisect.bisect_left(free, size)
-            if at < len(free):
-                room = free[at]
-                taken = min(left, rooms[room])
-                rooms[room] -= taken
-                if not rooms[room]:
-                    del rooms[room], free[at]
-                put(room - size, taken)
-            else:
-                room = capacity // grain
-                each = room // size
-                taken = min(left, each * -(-left // each))
-                whole, rest = divmod(taken, each)
-                total += whole + bool(rest)
-                put(room - each * size, whole)
-                put(room - rest * size if rest else 0, 1)
-            left -= taken
-    return total
+        bins.place(size, sizes[size])
+    return bins.number
+
+
+class _Bins:
+    """Packed rows on their way; those with the same room left are alike and only counted.
+
+    Args:
+        capacity: tokens of an empty one.
+
+    Attributes:
+        number: how many there are.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.number = 0
+        self._capacity = capacity
+        self._rooms: list[int] = []  # ascending, so that the tightest fit is found by bisection
+        self._num_with: dict[int, int] = {}
+
+    def place(self, size: int, count: int) -> None:
+        """Put examples of one size where they fit most tightly, and what fits nowhere into new rows."""
+        while count:
+            at = bisect.bisect_left(self._rooms, size)
+            if at == len(self._rooms):
+                self._open(size, count)
+                return
+            room = self._rooms[at]
+            taken = min(count, self._num_with[room])
+            self._num_with[room] -= taken
+            if not self._num_with[room]:
+                del self._num_with[room], self._rooms[at]
+            self._add(room - size, taken)
+            count -= taken
+
+    def _open(self, size: int, count: int) -> None:
+        each = self._capacity // size
+        whole, rest = divmod(count, each)
+        self.number += whole + bool(rest)
+        self._add(self._capacity - each * size, whole)
+        if rest:
+            self._add(self._capacity - rest * size, 1)
+
+    def _add(self, room: int, number: int) -> None:
+        """Note rows that have this room left; full ones take nothing more and are forgotten."""
+        if room and number:
+            if room not in self._num_with:
+                bisect.insort(self._rooms, room)
+                self._num_with[room] = 0
+            self._num_with[room] += number
