@@ -9,11 +9,12 @@ from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui_trainer.tui.widgets.sheet import Sheet
 
-class HelpScreen(ModalScreen[None]):
+
+class HelpScreen(Sheet[None]):
     """A sheet over the screen; any of its keys closes it.
 
     Args:
@@ -26,12 +27,7 @@ class HelpScreen(ModalScreen[None]):
     ]
     DEFAULT_CSS = """
     HelpScreen {
-        align: center middle;
-        & > VerticalScroll {
-            width: 90%; max-width: 90; height: auto; max-height: 90%;
-            background: $surface; border: round $primary; padding: 0 1;
-        }
-        & Static { width: 100%; height: auto; }
+        & > VerticalScroll { width: 90%; max-width: 90; }
     }
     """
 

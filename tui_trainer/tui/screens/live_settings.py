@@ -9,7 +9,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -17,11 +16,12 @@ from tui_trainer.runs.snapshot import RunView
 from tui_trainer.text import safe
 from tui_trainer.tui.live_fields import FIELDS, LiveRun, effects, help_of, live_run, parse_change, rate_curve
 from tui_trainer.tui.widgets.chart import Chart, Curve, Mark, Plot
+from tui_trainer.tui.widgets.sheet import Sheet
 
 _OTHER_END = {"max_steps": "num_train_epochs", "num_train_epochs": "max_steps"}
 
 
-class LiveSettings(ModalScreen[dict[str, Any] | None]):
+class LiveSettings(Sheet[dict[str, Any] | None]):
     """Lists the fields; returns what is to be set, None when it was left without.
 
     Args:
@@ -41,14 +41,9 @@ class LiveSettings(ModalScreen[dict[str, Any] | None]):
     ]
     DEFAULT_CSS = """
     LiveSettings {
-        align: center middle;
-        & > Vertical {
-            width: 92%; max-width: 100; height: 94%; max-height: 30;
-            background: $surface; border: round $primary; padding: 0 1;
-        }
+        & > Vertical { width: 92%; max-width: 100; height: 94%; max-height: 30; }
         & OptionList, & OptionList:focus { border: none; padding: 0; background: $surface; height: 9; }
         & Input, & Input:focus { border: none; height: 1; padding: 0; background: $boost; }
-        & Static { width: 100%; height: auto; }
         & #live-error { color: $error; }
         & #live-help { color: $text-muted; max-height: 3; }
         & Chart { height: 1fr; min-height: 4; }

@@ -10,12 +10,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui_trainer.text import safe, safe_line
 from tui_trainer.tui.widgets.ask import AskText, Pick
 from tui_trainer.tui.widgets.cursor_list import CursorList, Parts
+from tui_trainer.tui.widgets.sheet import Sheet
 
 _TYPE_A_PATH = "\0type"
 _ROLE_WIDTH = 16
@@ -69,7 +69,7 @@ class RoleList(CursorList):
         )
 
 
-class MappingScreen(ModalScreen[tuple[str, dict[str, str]] | None]):
+class MappingScreen(Sheet[tuple[str, dict[str, str]] | None]):
     """A sheet over the screen; its answer is the format with role to dotted column.
 
     Args:
@@ -85,12 +85,8 @@ class MappingScreen(ModalScreen[tuple[str, dict[str, str]] | None]):
     ]
     DEFAULT_CSS = """
     MappingScreen {
-        align: center middle;
-        & > Vertical {
-            width: 94%; max-width: 100; height: auto; max-height: 90%;
-            background: $surface; border: round $primary; padding: 0 1;
-        }
-        & Static { width: 100%; height: auto; color: $text-muted; }
+        & > Vertical { width: 94%; max-width: 100; }
+        & Static { color: $text-muted; }
         & RoleList { height: auto; max-height: 14; background: $surface; margin: 1 0; }
     }
     """

@@ -10,7 +10,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui_trainer.text import safe_line
@@ -18,6 +17,7 @@ from tui_trainer.tui.feeds.dataset import DatasetFeed
 from tui_trainer.tui.screens.open_dataset import OpenDatasetScreen
 from tui_trainer.tui.widgets.ask import AskText
 from tui_trainer.tui.widgets.cursor_list import CursorList, Parts
+from tui_trainer.tui.widgets.sheet import Sheet
 
 Source = dict[str, Any]
 """A source as the configuration has it: path, weight, split and whatever else is set of it."""
@@ -46,7 +46,7 @@ class SourceList(CursorList):
         )
 
 
-class MixingScreen(ModalScreen[list[Source] | None]):
+class MixingScreen(Sheet[list[Source] | None]):
     """A sheet over the screen; its answer is the sources to train on.
 
     Args:
@@ -63,12 +63,8 @@ class MixingScreen(ModalScreen[list[Source] | None]):
     ]
     DEFAULT_CSS = """
     MixingScreen {
-        align: center middle;
-        & > Vertical {
-            width: 94%; max-width: 100; height: auto; max-height: 90%;
-            background: $surface; border: round $primary; padding: 0 1;
-        }
-        & Static { width: 100%; height: auto; color: $text-muted; }
+        & > Vertical { width: 94%; max-width: 100; }
+        & Static { color: $text-muted; }
         & SourceList { height: auto; min-height: 1; max-height: 14; background: $surface; margin: 1 0; }
     }
     """

@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from tui_trainer.errors import WorkbenchError
@@ -21,6 +20,7 @@ from tui_trainer.tui import format as fmt
 from tui_trainer.tui.feeds.dataset import DatasetFeed
 from tui_trainer.tui.recent import SAMPLES, recent_sources
 from tui_trainer.tui.widgets.cursor_list import CursorList, Parts
+from tui_trainer.tui.widgets.sheet import Sheet
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -62,7 +62,7 @@ class SuggestionList(CursorList, can_focus=False):
         return ((mark, "list--accent"), (text, "list--strong"), (f"  {safe_line(shown.note)}", "list--dim"))
 
 
-class OpenDatasetScreen(ModalScreen[str | None]):
+class OpenDatasetScreen(Sheet[str | None]):
     """Asks for a dataset; its answer is a path, a hub id or a sample's name.
 
     Args:
@@ -78,12 +78,8 @@ class OpenDatasetScreen(ModalScreen[str | None]):
     ]
     DEFAULT_CSS = """
     OpenDatasetScreen {
-        align: center middle;
-        & > Vertical {
-            width: 94%; max-width: 100; height: auto; max-height: 90%;
-            background: $surface; border: round $primary; padding: 0 1;
-        }
-        & Static { width: 100%; height: auto; color: $text-muted; }
+        & > Vertical { width: 94%; max-width: 100; }
+        & Static { color: $text-muted; }
         & Input { border: tall $border; height: 3; }
         & SuggestionList { height: 14; max-height: 60%; background: $surface; }
     }

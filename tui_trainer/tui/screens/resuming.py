@@ -17,7 +17,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui_trainer.errors import ConfigurationError, WorkbenchError
@@ -29,6 +28,7 @@ from tui_trainer.tui import format as fmt
 from tui_trainer.tui.services import Services
 from tui_trainer.tui.widgets.ask import AskText, Pick
 from tui_trainer.tui.widgets.chart import Chart, Curve, Mark, Plot
+from tui_trainer.tui.widgets.sheet import Sheet
 
 if TYPE_CHECKING:
     from tui_trainer.config.resolve import Resolved
@@ -40,7 +40,7 @@ _NUM_POINTS = 30
 _MIN_NOTE = 20
 
 
-class Resuming(ModalScreen[RunLayout | None]):
+class Resuming(Sheet[RunLayout | None]):
     """Shows what going on from a checkpoint means, and starts it.
 
     Args:
@@ -58,13 +58,8 @@ class Resuming(ModalScreen[RunLayout | None]):
     ]
     DEFAULT_CSS = """
         Resuming {
-            align: center middle;
-            & > Vertical {
-                width: 96%; max-width: 110; height: 94%;
-                background: $surface; border: round $primary; padding: 0 1;
-            }
+            & > Vertical { width: 96%; max-width: 110; height: 94%; max-height: 94%; }
             & VerticalScroll { height: 1fr; }
-            & Static { width: 100%; height: auto; }
             & Chart { height: 8; }
             & #resume-foot { color: $text-muted; }
         }

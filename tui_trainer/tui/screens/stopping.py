@@ -15,7 +15,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui_trainer.errors import WorkbenchError
@@ -24,6 +23,7 @@ from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.status import State
 from tui_trainer.text import safe, safe_line
 from tui_trainer.tui import format as fmt
+from tui_trainer.tui.widgets.sheet import Sheet
 
 _LOOK_SECONDS = 0.5
 _MAX_PROCESSES = 12
@@ -34,7 +34,7 @@ _RUNGS = (
 )
 
 
-class Stopping(ModalScreen[None]):
+class Stopping(Sheet[None]):
     """How a run is brought to its end.
 
     Args:
@@ -49,12 +49,7 @@ class Stopping(ModalScreen[None]):
     ]
     DEFAULT_CSS = """
         Stopping {
-            align: center middle;
-            & > Vertical {
-                width: 90%; max-width: 78; height: auto; max-height: 90%;
-                background: $surface; border: round $primary; padding: 0 1;
-            }
-            & Static { width: 100%; height: auto; }
+            & > Vertical { width: 90%; max-width: 78; }
         }
     """
 

@@ -8,13 +8,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui_trainer.text import safe
+from tui_trainer.tui.widgets.sheet import Sheet
 
 
-class TextScreen(ModalScreen[None]):
+class TextScreen(Sheet[None]):
     """Shows a text that can be scrolled and copied.
 
     Args:
@@ -28,12 +28,7 @@ class TextScreen(ModalScreen[None]):
     ]
     DEFAULT_CSS = """
     TextScreen {
-        align: center middle;
-        & > VerticalScroll {
-            width: 94%; height: auto; max-height: 90%;
-            background: $surface; border: round $primary; padding: 0 1;
-        }
-        & Static { width: 100%; height: auto; }
+        & > VerticalScroll { width: 94%; }
     }
     """
 

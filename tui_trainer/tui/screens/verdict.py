@@ -10,7 +10,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui_trainer.text import safe, safe_line
@@ -18,6 +17,7 @@ from tui_trainer.tui import format as fmt
 from tui_trainer.tui.feeds.dataset import DatasetFeed, DatasetState
 from tui_trainer.tui.verdict_words import progress_words, title, verdict_figures, verdict_text
 from tui_trainer.tui.widgets.cursor_list import CursorList, Parts
+from tui_trainer.tui.widgets.sheet import Sheet
 from tui_trainer.wire.row_query import ANY_PROBLEM
 
 
@@ -50,7 +50,7 @@ class ProblemList(CursorList):
         return ((" ", ""), sign, (f"{count:>10}", ""), (f"  {safe_line(title(problem))}", "list--strong"), code)
 
 
-class VerdictScreen(ModalScreen[str | None]):
+class VerdictScreen(Sheet[str | None]):
     """A sheet over the screen; its answer is the code of the problem whose rows are to be shown.
 
     Args:
@@ -65,12 +65,7 @@ class VerdictScreen(ModalScreen[str | None]):
     ]
     DEFAULT_CSS = """
     VerdictScreen {
-        align: center middle;
-        & > Vertical {
-            width: 94%; max-width: 110; height: auto; max-height: 90%;
-            background: $surface; border: round $primary; padding: 0 1;
-        }
-        & Static { width: 100%; height: auto; }
+        & > Vertical { width: 94%; max-width: 110; }
         & ProblemList { height: auto; min-height: 1; max-height: 12; background: $surface; margin: 1 0; }
         & #detail { min-height: 3; max-height: 10; }
     }

@@ -10,30 +10,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui_trainer.text import safe
-
-DIALOG_CSS = """
-    {name} {{
-        align: center middle;
-        & > Vertical {{
-            width: 90%; max-width: 78; height: auto; max-height: 90%;
-            background: $surface; border: round $primary; padding: 0 1;
-        }}
-        & Static {{ width: 100%; height: auto; }}
-        & .ask--error {{ color: $error; }}
-        & .ask--help {{ color: $text-muted; }}
-        & Input {{ border: tall $border; height: 3; }}
-        & OptionList, & OptionList:focus {{ border: none; padding: 0; background: $surface; }}
-        & OptionList {{ height: auto; max-height: 16; }}
-    }}
-"""
+from tui_trainer.tui.widgets.sheet import Dialog
 
 
-class AskText(ModalScreen[str | None]):
+class AskText(Dialog[str | None]):
     """Asks for one line of text.
 
     Args:
@@ -46,7 +30,6 @@ class AskText(ModalScreen[str | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Cancel", id="ask-cancel", tooltip="Leave without a change")
     ]
-    DEFAULT_CSS = DIALOG_CSS.format(name="AskText")
 
     def __init__(
         self, title: str, value: str = "", about: str = "", check: Callable[[str], object] | None = None
@@ -83,7 +66,7 @@ class AskText(ModalScreen[str | None]):
             self.dismiss(event.value)
 
 
-class Pick(ModalScreen[str | None]):
+class Pick(Dialog[str | None]):
     """Offers a list to pick from.
 
     Args:
@@ -98,7 +81,6 @@ class Pick(ModalScreen[str | None]):
         Binding("j", "move('down')", "Down", show=False, id="pick-down", tooltip="One line down"),
         Binding("k", "move('up')", "Up", show=False, id="pick-up", tooltip="One line up"),
     ]
-    DEFAULT_CSS = DIALOG_CSS.format(name="Pick")
 
     def __init__(self, title: str, options: Sequence[tuple[str, str, str]], current: str = "", about: str = "") -> None:
         super().__init__()
@@ -136,7 +118,7 @@ def option_line(line: str, note: str) -> Content:
     return Content.assemble(*parts)
 
 
-class Confirm(ModalScreen[bool]):
+class Confirm(Dialog[bool]):
     """Asks yes or no.
 
     Args:
@@ -149,7 +131,6 @@ class Confirm(ModalScreen[bool]):
         Binding("y", "answer(True)", "Yes", id="confirm-yes", tooltip="Do it"),
         Binding("n,escape,q", "answer(False)", "No", id="confirm-no", tooltip="Do not"),
     ]
-    DEFAULT_CSS = DIALOG_CSS.format(name="Confirm")
 
     def __init__(self, question: str, details: Sequence[str] = (), yes: str = "yes") -> None:
         super().__init__()

@@ -10,18 +10,18 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui_trainer.text import safe
-from tui_trainer.tui.widgets.ask import DIALOG_CSS, option_line
+from tui_trainer.tui.widgets.ask import option_line
+from tui_trainer.tui.widgets.sheet import Dialog
 
 KnownOption = tuple[str, str, str]
 """Value, line, note."""
 
 
-class SearchPick(ModalScreen[str | None]):
+class SearchPick(Dialog[str | None]):
     """Returns a value of the list or what was typed, None when it was left.
 
     Args:
@@ -39,7 +39,6 @@ class SearchPick(ModalScreen[str | None]):
         Binding("pagedown", "move(10)", "Page down", show=False, id="search-pick-page-down", tooltip="A page down"),
         Binding("pageup", "move(-10)", "Page up", show=False, id="search-pick-page-up", tooltip="A page up"),
     ]
-    DEFAULT_CSS = DIALOG_CSS.format(name="SearchPick")
 
     def __init__(self, title: str, options: Sequence[KnownOption], current: str, placeholder: str, about: str) -> None:
         super().__init__()
