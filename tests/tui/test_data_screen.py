@@ -457,6 +457,7 @@ async def test_a_template_is_chosen_from_a_list_looking_at_the_row(make_app: Mak
         assert all(name in drawn for name in ("the model's own", "chatml", "qwen3", "of the package trl"))
         await pilot.press("down")
         await wait_until(pilot, lambda: "<chatml>" in _drawn(app))
+        assert "out in the row below the list." in _drawn(app)
         await pilot.press(*"qwen")
         await wait_until(pilot, lambda: "<qwen3>" in _drawn(app))
         assert [params["row"] for method, params in world.data.calls if method == "sample_as"][-1] == 1
@@ -489,15 +490,23 @@ async def test_the_pieces_of_a_row_are_stepped_through(make_app: MakeApp, world:
         assert world.data.calls[-1][1]["piece"] == 1
 
 
-async def test_several_datasets_are_mixed_with_weights(make_app: MakeApp) -> None:
+async def test_several_datasets_are_mixed_each_with_its_weight_and_columns(make_app: MakeApp, world: FakeWorld) -> None:
     app = make_app("data")
     async with app.run_test(size=SIZE) as pilot:
         await _row_shown(app, pilot)
         await pilot.press("M", "a", *"demo:chat", "enter")
         await wait_until(pilot, lambda: isinstance(app.screen, MixingScreen))
         await pilot.press("w", *"2.5", "enter")
+        await pilot.press("c")
+        await wait_until(pilot, lambda: isinstance(app.screen, MappingScreen))
+        asked = next(params for name, params in reversed(world.data.calls) if name == "columns")["config"]["data"]
+        assert (asked["path"], asked["sources"], asked["format"]) == ("demo:chat", [], "auto")
+        await pilot.press("s")
+        await wait_until(pilot, lambda: "completion ← output" in _drawn(app))
         await pilot.press("s")
         data = app.session.draft.config.data
+        assert [source.format for source in data.sources] == ["auto", "prompt_completion"]
+        assert [dict(source.columns) for source in data.sources] == [{}, {"prompt": "input", "completion": "output"}]
         assert [(source.path, source.weight) for source in data.sources] == [("medqa.jsonl", 1.0), ("demo:chat", 2.5)]
         assert data.path is None
         await wait_until(pilot, lambda: "2 sources" in _drawn(app))

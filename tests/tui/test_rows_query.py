@@ -60,7 +60,7 @@ def test_searches_and_their_words() -> None:
 def test_several_sources_and_what_the_template_adds_are_told() -> None:
     sources = [
         {"path": "/data/a.jsonl", "format": "messages", "weight": 1.0},
-        {"path": "/data/b/", "format": "text", "weight": 2.5},
+        {"path": "/data/b/", "format": "text", "weight": 2.5, "confidence": 0.9, "columns": {"text": "body"}},
     ]
     sample = Sample.of(
         {
@@ -70,12 +70,12 @@ def test_several_sources_and_what_the_template_adds_are_told() -> None:
             "template": {"name": "llama", "source": "model"},
         }
     )
-    pairs = found_pairs({"sources": sources, "format": "messages", "confidence": 0.9}, True, sample)
+    pairs = found_pairs({"sources": sources, "format": "messages", "confidence": 1.0}, True, sample)
     assert pairs == [
         ("x1", "a.jsonl, messages"),
         ("x2.5", "b, text"),
-        ("format", "messages"),
         ("", "90% sure; c corrects it"),
+        ("text", "← body"),
         ("template", "llama (model)"),
         ("it adds", "Today is Monday"),
     ]
@@ -84,14 +84,25 @@ def test_several_sources_and_what_the_template_adds_are_told() -> None:
 def test_what_cannot_be_trained_on_is_said_before_all_else() -> None:
     verdict = {"num_rows": 4, "blocks_launch": True, "reason": "3 of 4 rows are of no use", "problems": []}
     for has_model in (True, False):
-        line = verdict_line(DatasetState(verdict=verdict), has_model).plain
+        line = verdict_line(DatasetState(verdict=verdict), has_model, 160).plain
         assert line.startswith(" ✘ cannot be trained on: 3 of 4 rows are of no use")
-    assert verdict_line(DatasetState(verdict={"num_rows": 4}), False).plain.startswith(" no model is chosen")
-    assert verdict_line(DatasetState(verdict={"num_rows": 4}), True).plain.startswith(" ✔")
+    assert verdict_line(DatasetState(verdict={"num_rows": 4}), False, 160).plain.startswith(" no model is chosen")
+    assert verdict_line(DatasetState(verdict={"num_rows": 4}), True, 160).plain.startswith(" ✔")
 
 
 def test_problems_are_told_in_words() -> None:
     problems = [{"code": "template_no_tools", "title": "with tools lost in the template", "count": 5700}]
-    line = verdict_line(DatasetState(verdict={"num_rows": 9000, "problems": problems}), True).plain
+    line = verdict_line(DatasetState(verdict={"num_rows": 9000, "problems": problems}), True, 160).plain
     assert "5\u202f700 with tools lost in the template" in line
     assert "template_no_tools" not in line
+
+
+def test_kinds_of_problems_that_find_no_room_are_counted() -> None:
+    problems = [{"title": f"of the kind {number}", "count": 1} for number in range(9)]
+    state = DatasetState(verdict={"num_rows": 9, "problems": problems, "fingerprint": "abcdef"})
+    for room in range(90, 260):
+        line = verdict_line(state, True, room).plain
+        assert len(line) <= room
+        told = line.count("1 of the kind")
+        assert (f" · {9 - told} more, i shows all" in line) == (told < 9)
+    assert line.endswith("fingerprint abcdef")

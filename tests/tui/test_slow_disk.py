@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from tests.slow_disk import SlowDisk
@@ -58,19 +60,28 @@ async def test_the_train_screen_shows_and_steers_without_waiting_itself(
     assert states == {"running"}
 
 
-async def test_the_runs_screen_lists_and_draws_without_waiting_itself(
-    make_app: MakeApp, run: RunLayout, finished_run: RunLayout, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = make_app("runs")
+@asynccontextmanager
+async def _runs_on_a_slow_disk(
+    app: WorkbenchApp, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[SlowDisk, Pilot[None], RunTable]]:
+    """The Runs screen with two runs in its table."""
     with monkeypatch.context() as patch:
         disk = SlowDisk(world.root, _SECONDS, patch)
         async with app.run_test(size=(120, 36)) as pilot:
             table = app.screen.query_one(RunTable)
             await wait_until(pilot, lambda: table.num_lines == 2)
-            await wait_until(pilot, lambda: bool(app.screen.query_one("#curve", Chart).plot.curves))
-            lines = ["".join(text for text, _ in table.line_parts(at)) for at in range(2)]
-        assert len(disk.threads) > 20
-        assert threading.main_thread() not in disk.threads
+            yield disk, pilot, table
+
+
+async def test_the_runs_screen_lists_and_draws_without_waiting_itself(
+    make_app: MakeApp, run: RunLayout, finished_run: RunLayout, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app("runs")
+    async with _runs_on_a_slow_disk(app, world, monkeypatch) as (disk, pilot, table):
+        await wait_until(pilot, lambda: bool(app.screen.query_one("#curve", Chart).plot.curves))
+        lines = ["".join(text for text, _ in table.line_parts(at)) for at in range(2)]
+    assert len(disk.threads) > 20
+    assert threading.main_thread() not in disk.threads
     assert "running" in lines[0]
     assert "lost" not in "".join(lines)
 
@@ -80,27 +91,23 @@ async def test_a_run_is_shown_cloned_renamed_and_deleted_without_waiting_itself(
 ) -> None:
     finished_run.config.write_text('name = "dates"\n[data]\npath = "rows.jsonl"\n')
     app = make_app("runs")
-    with monkeypatch.context() as patch:
-        disk = SlowDisk(world.root, _SECONDS, patch)
-        async with app.run_test(size=(120, 36)) as pilot:
-            table = app.screen.query_one(RunTable)
-            await wait_until(pilot, lambda: table.num_lines == 2)
-            await pilot.press("j", "i")
-            await wait_until(pilot, lambda: isinstance(app.screen, TextScreen))
-            await pilot.press("escape", "a")
-            await wait_until(pilot, lambda: app.current_mode == "args")
-            await pilot.press("5", "R")
-            await wait_until(pilot, lambda: isinstance(app.screen, AskText))
-            await pilot.press(*"better", "enter")
-            await wait_until(pilot, lambda: "better" in "".join(text for text, _ in table.line_parts(1)))
-            await pilot.press("D")
-            await wait_until(pilot, lambda: isinstance(app.screen, Confirm))
-            dialog = app.screen
-            await wait_until(pilot, lambda: "checkpoints" in str(dialog.query_one(Static).render()))
-            await pilot.press("y")
-            await wait_until(pilot, lambda: table.num_lines == 1)
-            notes = [note.message for note in app._notifications]
-        assert threading.main_thread() not in disk.threads
+    async with _runs_on_a_slow_disk(app, world, monkeypatch) as (disk, pilot, table):
+        await pilot.press("j", "i")
+        await wait_until(pilot, lambda: isinstance(app.screen, TextScreen))
+        await pilot.press("escape", "a")
+        await wait_until(pilot, lambda: app.current_mode == "args")
+        await pilot.press("5", "R")
+        await wait_until(pilot, lambda: isinstance(app.screen, AskText))
+        await pilot.press(*"better", "enter")
+        await wait_until(pilot, lambda: "better" in "".join(text for text, _ in table.line_parts(1)))
+        await pilot.press("D")
+        await wait_until(pilot, lambda: isinstance(app.screen, Confirm))
+        dialog = app.screen
+        await wait_until(pilot, lambda: "checkpoints" in str(dialog.query_one(Static).render()))
+        await pilot.press("y")
+        await wait_until(pilot, lambda: table.num_lines == 1)
+        notes = [note.message for note in app._notifications]
+    assert threading.main_thread() not in disk.threads
     assert f"deleting {finished_run.id} …" in notes
     assert app.session.draft.origin == finished_run.id
     assert not finished_run.root.exists()

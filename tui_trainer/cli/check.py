@@ -112,7 +112,8 @@ def _check(config: RunConfig, report: Report) -> Findings:
     verdict = findings.data["verdict"] if findings.data else {}
     facts = replace(
         machine_facts(),
-        num_train_rows=verdict.get("num_train_rows"),
+        # a set of which nothing is left has its own words; no advice on batches helps there
+        num_train_rows=verdict.get("num_train_rows") or None,
         longest=verdict.get("longest"),
         model_shape=shape,
     )

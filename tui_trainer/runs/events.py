@@ -93,6 +93,7 @@ class StepMetrics(Event):
         step_seconds: mean seconds a step.
         memory_bytes: peak memory of rank 0, of the GPU where there is one.
         data_seconds: mean seconds a step that rank 0 waited for its rows.
+        num_left_out: rows of a stream that were of no use so far, counted each time the data came round.
     """
 
     loss: float | None = None
@@ -104,6 +105,7 @@ class StepMetrics(Event):
     step_seconds: float | None = None
     memory_bytes: int | None = None
     data_seconds: float | None = None
+    num_left_out: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ class RunSummary:
     Attributes:
         seconds: how long it took: its last attempt if it finished, else from its launch to its last event.
         is_resumed: whether `seconds` are those of an attempt that began with a resume.
+        num_left_out: rows of a stream that were of no use so far.
     """
 
     record: RunRecord
@@ -34,6 +35,7 @@ class RunSummary:
     eval_loss: float | None
     seconds: float | None
     is_resumed: bool
+    num_left_out: int | None = None
 
     @property
     def id(self) -> str:
@@ -55,7 +57,8 @@ def summarise(record: RunRecord) -> RunSummary:
     """Read what the table shows of a run."""
     config = read_config(record.layout)
     model, data = config.get("model") or {}, config.get("data") or {}
-    loss, eval_loss, last = _last_metrics(record.layout)
+    step, eval_loss, last = _last_metrics(record.layout)
+    loss = step.loss if step else None
     status = record.status
     return RunSummary(
         record=record,
@@ -68,6 +71,7 @@ def summarise(record: RunRecord) -> RunSummary:
         eval_loss=eval_loss,
         seconds=_seconds(last, record),
         is_resumed=isinstance(last, RunFinished) and last.attempt > 0,
+        num_left_out=step.num_left_out if step else None,
     )
 
 
@@ -93,8 +97,8 @@ def read_config(layout: RunLayout) -> dict[str, Any]:
         return {}
 
 
-def _last_metrics(layout: RunLayout) -> tuple[float | None, float | None, Event | None]:
-    """Last loss, last evaluation loss and last event, from the end of the event file."""
+def _last_metrics(layout: RunLayout) -> tuple[StepMetrics | None, float | None, Event | None]:
+    """Last metrics of a step, last evaluation loss and last event, from the end of the event file."""
     try:
         with layout.events.open("rb") as file:
             size = file.seek(0, 2)
@@ -102,17 +106,18 @@ def _last_metrics(layout: RunLayout) -> tuple[float | None, float | None, Event 
             lines = file.read().split(b"\n")
     except OSError:
         return None, None, None
-    loss = eval_loss = None
+    step: StepMetrics | None = None
+    eval_loss: float | None = None
     last: Event | None = None
     for line in reversed(lines):
         event = decode(line)
         if event is None:
             continue
         last = last or event
-        if isinstance(event, StepMetrics) and loss is None:
-            loss = event.loss
+        if isinstance(event, StepMetrics) and step is None:
+            step = event
         elif isinstance(event, EvalMetrics) and eval_loss is None:
             eval_loss = event.metrics.get("eval_loss")
-        if loss is not None and eval_loss is not None:
+        if step is not None and eval_loss is not None:
             break
-    return loss, eval_loss, last
+    return step, eval_loss, last

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.cells import cell_len
 from textual.content import Content
 
 from tui_trainer.text import safe_line
@@ -21,8 +22,14 @@ _FIGURES = {
 }
 
 
-def verdict_line(state: DatasetState, has_model: bool) -> Content:
-    """The judgement over the whole set in one line."""
+def verdict_line(state: DatasetState, has_model: bool, room: int) -> Content:
+    """The judgement over the whole set in one sentence.
+
+    Args:
+        state: the dataset.
+        has_model: whether a model is chosen.
+        room: characters there is room for; kinds of problems that find none are counted.
+    """
     verdict = state.verdict or {}
     rows, trained = verdict.get("num_rows") or 0, verdict.get("num_trained_tokens") or 0
     tokens = verdict.get("num_tokens") or 0
@@ -35,14 +42,20 @@ def verdict_line(state: DatasetState, has_model: bool) -> Content:
         head = (f"✘ cannot be trained on: {safe_line(str(verdict.get('reason') or ''))} ·", "bold $error")
     elif not has_model:
         head = ("no model is chosen, bytes stand in for tokens ·", "bold $warning")
-    return Content.assemble(
+    line = Content.assemble(
         (" ", ""),
         head,
         (f" {' · '.join(words)}", "$text"),
         (safe_line(f" · judged: {verdict['scope']}") if verdict.get("scope") else "", "$warning"),
-        (safe_line(f" · {' · '.join(counts)}") if counts else "", "$warning"),
-        (f" · fingerprint {safe_line(fingerprint)}" if fingerprint else "", "$text-disabled"),
     )
+    more = " · {} more, i shows all"
+    for at, count in enumerate(counts):
+        part = safe_line(f" · {count}")
+        if line.cell_length + cell_len(part) > room - (len(more) if counts[at + 1 :] else 0):
+            return Content.assemble(line, (more.format(len(counts) - at), "$warning"))
+        line = Content.assemble(line, (part, "$warning"))
+    mark = f" · fingerprint {safe_line(fingerprint)}" if fingerprint else ""
+    return Content.assemble(line, (mark, "$text-disabled")) if line.cell_length + len(mark) <= room else line
 
 
 def title(problem: dict[str, Any]) -> str:
@@ -99,14 +112,12 @@ def found_pairs(info: dict[str, Any], has_model: bool, sample: Sample | None = N
         return []
     pairs = []
     if len(sources := info.get("sources") or ()) > 1:
-        pairs += [
-            (f"x{source.get('weight', 1):g}", f"{_name_of(source)}, {source.get('format')}") for source in sources
-        ]
-    sureness = info.get("confidence")
-    pairs.append(("format", str(info.get("format") or "unknown")))
-    if isinstance(sureness, float) and sureness < 1:
-        pairs.append(("", f"{sureness:.0%} sure; c corrects it"))
-    pairs += [(str(role), f"← {column}") for role, column in (info.get("columns") or {}).items()]
+        for source in sources:
+            pairs.append((f"x{source.get('weight', 1):g}", f"{_name_of(source)}, {source.get('format')}"))
+            pairs += _mapping_pairs(source)
+    else:
+        pairs.append(("format", str(info.get("format") or "unknown")))
+        pairs += _mapping_pairs(info)
     if sample is not None and sample.template:
         pairs.append(("template", sample.template))
         if added := sample.added_text:
@@ -114,6 +125,14 @@ def found_pairs(info: dict[str, Any], has_model: bool, sample: Sample | None = N
     if not has_model:
         pairs.append(("tokens", "one a byte: m chooses a model"))
     return pairs
+
+
+def _mapping_pairs(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """How sure the format is, if not wholly, and the roles with their columns."""
+    sureness = found.get("confidence")
+    is_unsure = isinstance(sureness, float) and sureness < 1
+    doubt = [("", f"{sureness:.0%} sure; c corrects it")] if is_unsure else []
+    return [*doubt, *((str(role), f"← {column}") for role, column in (found.get("columns") or {}).items())]
 
 
 def _name_of(source: dict[str, Any]) -> str:

@@ -103,6 +103,26 @@ def test_sample_and_batch(rows_file: Path) -> None:
     assert sorted(packed["rows"][0]) == [3, 6, 8]
 
 
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_batch_begins_with_the_piece_looked_at(tmp_path: Path, packing: bool) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text("\n\n".join(f"{n} " * 60 for n in range(4)))
+    data = {"truncation": "split", "max_length": 32, "packing": packing}
+    call, params = Caller(), params_of(path, data=data, stage="pretrain")
+    assert call("verdict", params)["num_rows"] == 4
+    pieces = [call("sample", params, row=1, piece=piece)["input_ids"] for piece in range(4)]
+    batch = call("batch", params, rows=[1, 2], piece=2, size=3)
+    assert len(batch["rows"]) == (1 if packing else 3)
+    assert [batch["rows"][0][0], batch["pieces"][0][0]] == [1, 2]
+    assert batch["input_ids"][0][: len(pieces[2])] == pieces[2]
+    if not packing:
+        assert (batch["rows"], batch["pieces"]) == ([[1], [1], [2]], [[2], [3], [0]])
+        assert batch["input_ids"][1][: len(pieces[3])] == pieces[3]
+    else:
+        assert batch["is_as_trained"]
+        assert batch["num_packed"] == 3
+
+
 def test_verdict_with_progress(rows_file: Path) -> None:
     call, params = Caller(), params_of(rows_file)
     verdict = call("verdict", params)

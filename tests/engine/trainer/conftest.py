@@ -186,7 +186,9 @@ class Tiny:
             termination,
             resumption,
         )
-        trainer.add_callback(RunEvents(events, start_facts(trainer, data, group), is_resumed=resumption is not None))
+        facts = start_facts(trainer, data, group)
+        is_resumed, left_out = resumption is not None, lambda: data.num_left_out
+        trainer.add_callback(RunEvents(events, facts, is_resumed=is_resumed, left_out=left_out))
         return TinyRun(config, layout, events, trainer, tokenizer, termination, resumption)
 
 

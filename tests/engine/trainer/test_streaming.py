@@ -16,7 +16,8 @@ from tui_trainer.config.toml import parse_document
 from tui_trainer.engine.data.prepare import PreparedData, prepare_data
 from tui_trainer.engine.models.tokenizer import load_tokenizer
 from tui_trainer.engine.trainer.journal import EventLog
-from tui_trainer.engine.trainer.run import keep_left_out, tell_doubts, tell_left_out
+from tui_trainer.engine.trainer.left_out import LeftOutRows
+from tui_trainer.engine.trainer.run import keep_left_out, tell_doubts
 from tui_trainer.runs.control import send
 from tui_trainer.runs.events import Alert, RunResumed, RunStarted, StepMetrics
 from tui_trainer.runs.files import read_json
@@ -52,6 +53,7 @@ def stream(path: Path, *assignments: str) -> PreparedData:
 
 @pytest.mark.parametrize("packing", ["false", "true"])
 def test_a_stopped_stream_goes_on_bit_by_bit(tiny: Any, path: Path, packing: str) -> None:
+    path.write_text(path.read_text() + "{broken\n")
     options = (*SETTINGS, f"data.packing={packing}")
     whole = tiny.run(*options, data=stream(path, *options), directory="whole")
     whole.train()
@@ -67,6 +69,11 @@ def test_a_stopped_stream_goes_on_bit_by_bit(tiny: Any, path: Path, packing: str
     assert len(set(losses.values())) == 9
     assert {event.step: event.loss for event in second.written(StepMetrics)} == losses
     assert all(event.epoch is None for event in whole.written(StepMetrics))
+    # a window of 256 rows, or of 1024 if they are packed, meets the broken one of 21 rows 12 or 49 times
+    count = 49 if packing == "true" else 12
+    assert {event.num_left_out for event in (*whole.written(StepMetrics), *second.written(StepMetrics))} == {count}
+    (alert,) = whole.written(Alert)
+    assert (alert.step, alert.message.split(" of the stream")[0]) == (1, f"data: {count} rows")
     weights = [run.layout.checkpoint(9) / "model.safetensors" for run in (whole, second)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
@@ -88,12 +95,14 @@ def test_rows_that_a_stream_left_out_are_told_at_its_end(tmp_path: Path, path: P
     data = stream(path, *SETTINGS)
     layout = RunLayout(tmp_path)
     events = EventLog(layout, is_writer=True)
-    tell_left_out(data, events)
+    rows = LeftOutRows(data, events)
+    rows.tell(0, "so far")
     assert isinstance(data.train[0], dict)
     data.train[20]
-    tell_left_out(data, events)
+    rows.tell(1, "so far")
+    rows.tell(2, "in all")
     (alert,) = (event for event in events_of(layout) if isinstance(event, Alert))
     # a window of 256 rows meets the broken one of 21 rows 12 times
-    assert alert.message.startswith("data: 12 rows of the stream were of no use and left out, counted each time")
+    assert alert.message.startswith("data: 12 rows of the stream were of no use and left out so far, counted each time")
     keep_left_out(data, layout)
     assert read_json(layout.data) == {**data.summary, "num_left_out": 12}

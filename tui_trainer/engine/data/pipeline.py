@@ -91,7 +91,12 @@ class DataPipeline:
             return
         if example.num_trained == 0:
             example.is_usable = False
-            example.problems.append(RowProblem(Code.NO_TRAINED_TOKENS, "no token counts in the loss"))
+            what = (
+                "what comes before the answer fills data.max_length"
+                if example.is_truncated
+                else "holds nothing that would be trained"
+            )
+            example.problems.append(RowProblem(Code.NO_TRAINED_TOKENS, what))
         elif self._train_on != "all" and example.has_prompt:
             share = example.num_trained / example.num_tokens
             if share > _MOSTLY:

@@ -71,6 +71,11 @@ class PreparedData:
     summary: dict[str, Any] = field(default_factory=dict)
     eval_references: list[EvalReference] = field(default_factory=list)
 
+    @property
+    def num_left_out(self) -> int | None:
+        """Rows of a stream that were of no use so far; None where nothing is streamed."""
+        return self.train.num_left_out if isinstance(self.train, StreamedExamples) else None
+
 
 def prepare_data(
     config: RunConfig,

@@ -60,7 +60,8 @@ _WORDING: dict[Code, _Wording] = {
         "error",
         "without a trained token",
         "no token counts in the loss",
-        "Check data.format, data.columns and data.train_on.",
+        "Check data.format, data.columns and data.train_on, and that data.max_length leaves room for the answer; such "
+        "rows are left out.",
     ),
     Code.ANSWER_CUT: _Wording(
         "error",

@@ -9,7 +9,7 @@ from typing import Any
 
 from tui_trainer.config.data import DataConfig, SourceConfig, SourceFields
 from tui_trainer.engine.data.formats.detect import SAMPLE_ROWS, FormatSpec, resolve_format
-from tui_trainer.engine.data.rows import Heartbeat, Record, RowSource, no_heartbeat
+from tui_trainer.engine.data.rows import BadRow, Heartbeat, Record, Row, RowSource, no_heartbeat
 from tui_trainer.engine.data.sources.opening import DEMO_PREFIX, Dataset, open_dataset
 from tui_trainer.engine.data.sources.splits import Joined, Slice, has_split, select_split
 from tui_trainer.engine.report import Report, ignore_report
@@ -18,6 +18,9 @@ from tui_trainer.errors import ConfigurationError, DataError, Problem
 _FIRST_BATCH = 64
 _SIZED_ROWS = 16
 """Rows of a batch whose length decides about the size of the next."""
+
+_SAMPLED_ROWS = 1 << 16
+"""Rows among which whole ones are looked for to tell the format from."""
 
 _BATCH_CHARACTERS = 4_000_000
 """Text that is tokenised at a time; bounds the memory it takes."""
@@ -176,11 +179,21 @@ def _part(number: int, source: RowSource, fields: SourceFields, data: DataConfig
     own = fields if isinstance(fields, SourceConfig) else None
     name = own.format if own and own.format != "auto" else data.format
     columns = own.columns if own and own.columns else data.columns
-    rows = source.rows(0, SAMPLE_ROWS)
+    rows = _sample(source)
     if not rows:
         raise DataError("holds no rows", where=source.name, remedy="Check data.path and data.split.")
     spec = resolve_format(rows, name, columns, stage, source.name)
     return Part(number, source, spec, own.weight if own else 1.0)
+
+
+def _sample(source: RowSource) -> Sequence[Row | BadRow]:
+    """The first rows; where none of them is whole, later ones, so that a broken beginning does not decide for all."""
+    first = rows = source.rows(0, SAMPLE_ROWS)
+    start = SAMPLE_ROWS
+    while rows and all(isinstance(row, BadRow) for row in rows) and start < _SAMPLED_ROWS:
+        rows = source.rows(start, start + SAMPLE_ROWS)
+        start *= 2
+    return rows or first
 
 
 def _evaluation(

@@ -103,6 +103,8 @@ class DataSession:
                 {
                     "path": dataset.path,
                     "format": part.spec.format,
+                    "columns": dict(part.spec.columns),
+                    "confidence": round(part.spec.confidence, 3),
                     "weight": part.weight,
                     "splits": {
                         name: {"num_rows": source.num_rows, "features": dict(source.features)}

@@ -2,9 +2,9 @@
 
 Methods: `open` {config}, `count` {config}, `rows` {config, split, start, stop, columns, query}, `select` and `find`
 {config, split, query}, `sample`, `tokens` and `whole` {config, split, row, piece}, `sample_as` {config, split, row,
-template}, `templates` {config}, `batch` {config, split, rows}, `verdict` {config}, `problem_rows` {config, code},
-`columns` {config}, `list_folder` {path}, `describe_model` {config}. Neither torch nor transformers is loaded for rows;
-for tokens only if the tokenizer is new.
+template}, `templates` {config}, `batch` {config, split, rows, piece, size}, `verdict` {config}, `problem_rows`
+{config, code}, `columns` {config}, `list_folder` {path}, `describe_model` {config}. Neither torch nor transformers is
+loaded for rows; for tokens only if the tokenizer is new.
 """
 
 from __future__ import annotations
@@ -191,7 +191,9 @@ class DataServer:
         """What the collator makes of some rows."""
         opened = yield from self._known_or_new(params, cancellation)
         rows = [int(row) for row in params.get("rows") or ()][:MAX_ROWS]
-        return (yield from self._quickly(opened.session, lambda: batch_document(opened.session, rows), cancellation))
+        (_, piece), size = _row_and_piece(params), min(int(params.get("size") or 0), MAX_ROWS)
+        task = lambda: batch_document(opened.session, rows, piece, size)  # noqa: E731 - as in the methods around it
+        return (yield from self._quickly(opened.session, task, cancellation))
 
     def verdict(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
         """The verdict over all rows, with their lengths."""

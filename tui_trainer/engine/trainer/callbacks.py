@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -19,12 +20,16 @@ class RunEvents(TrainerCallback):
         events: where they go.
         facts: the fields of `RunStarted` that the trainer knows before it starts.
         is_resumed: whether it goes on from a checkpoint.
+        left_out: tells how many rows of a stream were of no use so far, None where nothing is streamed.
     """
 
-    def __init__(self, events: EventLog, facts: dict[str, Any], *, is_resumed: bool) -> None:
+    def __init__(
+        self, events: EventLog, facts: dict[str, Any], *, is_resumed: bool, left_out: Callable[[], int | None]
+    ) -> None:
         self._events = events
         self._facts = facts
         self._is_resumed = is_resumed
+        self._left_out = left_out
 
     @override
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -64,6 +69,7 @@ class RunEvents(TrainerCallback):
                 step_seconds=_rounded(logs.get("step_seconds")),
                 memory_bytes=logs.get("memory_bytes"),
                 data_seconds=_rounded(logs.get("data_seconds")),
+                num_left_out=self._left_out(),
             )
         )
 

@@ -15,7 +15,6 @@ from transformers.trainer_utils import SaveStrategy
 
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.data.prepare import PreparedData, prepare_data
-from tui_trainer.engine.data.streaming.stream import StreamedExamples
 from tui_trainer.engine.data.templates.library import find_template
 from tui_trainer.engine.data.verdict import needing_yes
 from tui_trainer.engine.models.load import load_model_for_training
@@ -33,6 +32,7 @@ from tui_trainer.engine.trainer.copies import CheckpointCopies
 from tui_trainer.engine.trainer.failures import DiskFullError, NotANumberError, is_disk_full
 from tui_trainer.engine.trainer.flat import FlatCollator, is_exact, why_not_flat
 from tui_trainer.engine.trainer.journal import EventLog
+from tui_trainer.engine.trainer.left_out import LeftOutRows
 from tui_trainer.engine.trainer.mailbox import Group, Mailbox
 from tui_trainer.engine.trainer.quiz import Quiz
 from tui_trainer.engine.trainer.restart import resume_point
@@ -89,11 +89,12 @@ def train_run(
     if resumption is None:
         tell_doubts(data.summary["verdict"], events)
     trainer = make_trainer(layout, config, arguments, group, model, tokenizer, data, events, termination, resumption)
-    trainer.add_callback(RunEvents(events, start_facts(trainer, data, group), is_resumed=resumption is not None))
+    facts = start_facts(trainer, data, group)
+    is_resumed, left_out = resumption is not None, lambda: data.num_left_out
+    trainer.add_callback(RunEvents(events, facts, is_resumed=is_resumed, left_out=left_out))
     set_seed(arguments.seed)  # the measurements above must not shift the random numbers of the training
     termination.is_training = True
     trainer.train(resume_from_checkpoint=str(resumption.checkpoint) if resumption else None)
-    tell_left_out(data, events)
     if group.is_first:
         keep_left_out(data, layout)
     conclude(trainer, events, loss=trainer.mean_loss, seconds=time.monotonic() - began)
@@ -125,18 +126,10 @@ def tell_doubts(verdict: Mapping[str, Any], events: EventLog) -> None:
             events.write(Alert(kind="data", message=f"data: {problem['message']}", remedy=problem["remedy"]))
 
 
-def tell_left_out(data: PreparedData, events: EventLog) -> None:
-    """Tell how many rows of a stream were of no use, which no verdict over the whole set could say before."""
-    if isinstance(data.train, StreamedExamples) and (count := data.train.num_left_out):
-        found = "1 row of the stream was" if count == 1 else f"{count:,} rows of the stream were"
-        said = f"data: {found} of no use and left out, counted each time the data came round"
-        events.write(Alert(kind="data", step=events.last_step, message=said, remedy="`tui-trainer check` shows why."))
-
-
 def keep_left_out(data: PreparedData, layout: RunLayout) -> None:
     """Write into the run's data.json how many rows of a stream were left out, as `num_left_out`."""
-    if isinstance(data.train, StreamedExamples):
-        write_json(layout.data, {**data.summary, "num_left_out": data.train.num_left_out})
+    if data.num_left_out is not None:
+        write_json(layout.data, {**data.summary, "num_left_out": data.num_left_out})
 
 
 def _use_template(tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> None:
@@ -195,7 +188,7 @@ def make_trainer(
         eval_collator=data.eval_collator,
         is_weighted=data.is_weighted,
         processing_class=tokenizer,
-        callbacks=[RunAlerts(events, layout, tools.checkpoints)],
+        callbacks=[RunAlerts(events, layout, tools.checkpoints), LeftOutRows(data, events)],
     )
     trainer.add_callback(AfterStep(trainer, tools))
     trainer.remove_callback(PrinterCallback)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -190,13 +190,19 @@ class DatasetFeed:
         """
         return await self._ask("find", {"query": query.to_dict(), "row": row, "direction": direction})
 
-    async def columns(self) -> dict[str, Any]:
+    async def columns(self, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What could play which role; whatever the draft says of format and columns.
+
+        Args:
+            source: look at this one of several that are mixed, as the configuration has it.
 
         Raises:
             WorkbenchError: the data cannot be read.
         """
         data = {**self._config["data"], "format": "auto", "columns": {}}
+        if source is not None:
+            own = {name: value for name, value in source.items() if name not in ("weight", "format", "columns")}
+            data |= {"sources": [], "eval_split": None, **own}
         answer: dict[str, Any] = await self._worker.call("columns", {"config": {**self._config, "data": data}})
         return answer
 
@@ -274,13 +280,13 @@ class DatasetFeed:
         """
         return str((await self._ask("whole", {"row": row, "what": what, "piece": piece}))["text"])
 
-    async def batch(self, rows: list[int]) -> dict[str, Any]:
-        """Some rows as the collator makes a batch of them.
+    async def batch(self, rows: list[int], piece: int, size: int) -> dict[str, Any]:
+        """Some rows, from a piece of the first one on, as the collator makes a batch of that size of them.
 
         Raises:
             WorkbenchError: they cannot be rendered.
         """
-        return await self._ask("batch", {"rows": rows})
+        return await self._ask("batch", {"rows": rows, "piece": piece, "size": size})
 
     async def _ask(
         self, method: str, params: dict[str, Any], on_item: Callable[[dict[str, Any]], None] | None = None

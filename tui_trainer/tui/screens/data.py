@@ -10,6 +10,7 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.events import Resize
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -67,6 +68,9 @@ _FIELDS = (
 )
 _PAINT_SECONDS = 0.02
 _PATH_WIDTH = 15
+_VERDICT_LINES = 2
+_LONGEST_WORD = 11
+"""Cells that stay empty at the end of a line because the next word does not fit."""
 
 _WELCOME = """No dataset is open.
 
@@ -157,6 +161,11 @@ class DataScreen(LookingScreen):
 
     # What is shown
 
+    @on(Resize)
+    def _room_changed(self) -> None:
+        """Say as much of the verdict as there is room for now."""
+        self._show_verdict(self.session.dataset.state)
+
     def _show_fields(self) -> None:
         from tui_trainer.tui.widgets.field_list import Field
 
@@ -234,7 +243,8 @@ class DataScreen(LookingScreen):
         elif state.is_judging_stopped:
             show_text(line, Content.styled(" the whole set is not judged: it was stopped; i judges it", "$warning"))
         elif state.verdict is not None:
-            show_text(line, verdict_line(state, self._has_model()))
+            room = _VERDICT_LINES * (self.size.width - _LONGEST_WORD)
+            show_text(line, verdict_line(state, self._has_model(), room))
         elif state.is_open and state.error is not None:
             show_text(line, Content.styled(safe_line(f" {state.error}"), "$error"))
         else:

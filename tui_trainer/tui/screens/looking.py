@@ -147,10 +147,12 @@ class LookingScreen(BrowsingScreen):
 
     @work(group="batch", exclusive=True, exit_on_error=False)
     async def _load_batch(self) -> None:
-        size = self.session.draft.config.training.per_device_train_batch_size
-        rows = self.table.numbers(self.table.cursor, min(size, _MAX_SEQUENCES))
+        size = min(self.session.draft.config.training.per_device_train_batch_size, _MAX_SEQUENCES)
+        rows = self.table.numbers(self.table.cursor, size)
+        sample = self.query_one(SampleView).sample
+        piece = sample.piece if sample is not None and sample.row in rows[:1] else 0
         try:
-            batch = await self.session.dataset.batch(rows)
+            batch = await self.session.dataset.batch(rows, piece, size)
         except WorkbenchError as error:
             self.say(str(error), problem=True)
             return

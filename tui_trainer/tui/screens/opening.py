@@ -93,11 +93,14 @@ class OpeningScreen(EditingScreen):
 
     @work(group="mapping", exclusive=True, exit_on_error=False)
     async def action_map_columns(self) -> None:
-        """Say what the rows hold: format and columns."""
+        """Say what the rows hold: format and columns; of several datasets those of each."""
         from tui_trainer.tui.screens.mapping import MappingScreen
 
         data = self.session.draft.config.data
-        if data.path is None and not data.sources:
+        if data.sources:
+            self.action_mix()
+            return
+        if data.path is None:
             self.say("no dataset is open")
             return
         try:

@@ -15,6 +15,7 @@ from tui_trainer.tui.widgets.search_pick import SearchPick
 from tui_trainer.tui.widgets.token_flow import TokenFlow
 
 _ABOUT = "Type to search, or the path of a .jinja file. What is trained stands out in the row below the list."
+_BREAKPOINTS = [(0, "-low"), (30, "-high")]
 SOURCES = {
     "model": "of the model",
     "builtin": "of this workbench",
@@ -35,11 +36,14 @@ class PickTemplate(SearchPick):
         row: the row to show, None where no dataset is open.
     """
 
+    VERTICAL_BREAKPOINTS = _BREAKPOINTS
     DEFAULT_CSS = """
     PickTemplate {
         & > Vertical { max-width: 110; }
         & OptionList { height: 7; }
         & TokenFlow { height: 8; margin: 1 0; }
+        &.-low OptionList { height: 5; }
+        &.-low TokenFlow { height: 6; margin: 1 0 0 0; }
     }
     """
 

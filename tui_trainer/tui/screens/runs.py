@@ -206,6 +206,7 @@ def details(summary: RunSummary) -> list[tuple[str, str]]:
         ("method", f"{summary.method}, lr {fmt.metric(training.get('learning_rate'))}"),
         ("model", summary.model),
         ("data", summary.data),
+        ("left out", f"{fmt.count(summary.num_left_out)} rows of the stream" if summary.num_left_out else ""),
         ("checkpoints", ", ".join(f"{checkpoint.step}" for checkpoint in checkpoints[-8:]) or "none"),
         ("parent", str(record.info.get("parent") or "")),
     ]

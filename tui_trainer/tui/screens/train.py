@@ -295,6 +295,8 @@ def numbers(view: RunView, width: int) -> Content:
             add("tok/s", fmt.count(last.tokens_per_second))
         if last.memory_bytes:
             add("mem", fmt.size(last.memory_bytes))
+        if last.num_left_out:
+            add("rows left out", fmt.count(last.num_left_out))
     if status.queue_place:
         add("place", str(status.queue_place))
     if status.restarts:

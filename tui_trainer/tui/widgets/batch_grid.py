@@ -98,10 +98,16 @@ class BatchGrid(CursorList):
 
     def _row_at(self, sequence: int, position: int) -> str:
         rows = (self.shown.get("rows") or [[]])[sequence]
-        if len(rows) == 1:
-            return fmt.count(rows[0])
-        begun = sum(self.is_border(sequence, at) for at in range(position + 1))
-        return fmt.count(rows[begun - 1]) if 0 < begun <= len(rows) else "?"
+        at = sum(self.is_border(sequence, place) for place in range(position + 1)) - 1 if len(rows) > 1 else 0
+        if not 0 <= at < len(rows):
+            return "?"
+        piece = self._piece(sequence, at)
+        return f"{fmt.count(rows[at])}, piece {fmt.count(piece + 1)}" if piece else fmt.count(rows[at])
+
+    def _piece(self, sequence: int, at: int) -> int:
+        """Which piece of its row an example of a sequence is."""
+        pieces = (self.shown.get("pieces") or [])[sequence : sequence + 1]
+        return int(pieces[0][at]) if pieces and at < len(pieces[0]) else 0
 
     def heading(self) -> str:
         """What is shown, and the rows that the columns are."""
@@ -110,6 +116,7 @@ class BatchGrid(CursorList):
         for sequence in shown:
             rows = (self.shown.get("rows") or [])[sequence]
             name = f"row {fmt.count(rows[0])}" if len(rows) == 1 else f"{len(rows)} rows"
+            name += f" p{piece + 1}" if len(rows) == 1 and (piece := self._piece(sequence, 0)) else ""
             text += set_cell_size(("▸" if sequence == self.sequence else " ") + name, width) + " "
         return text
 

@@ -173,27 +173,25 @@ def _history(fields: _Fields) -> list[Message]:
 
 def _prompt_completion(fields: _Fields) -> Meaning:
     prompt, completion = fields.required("prompt"), fields.required("completion")
-    if isinstance(prompt, str) and not isinstance(completion, (list, dict)) and not fields.get("tools"):
+    is_of_messages = isinstance(prompt, (list, dict)) or isinstance(completion, (list, dict))
+    if not is_of_messages and not fields.get("tools"):
         return Pair(fields.text("prompt"), fields.text("completion"), fields.optional_text("system") or None)
     return _joined(fields, prompt, completion, "completion")
 
 
 def _joined(fields: _Fields, prompt: Any, answer: Any, role: str) -> Chat:
     """A conversation from a prompt and an answer, each a text or messages."""
-    before = (
-        [clean_message(prompt, fields.column("prompt"), "user")]
-        if isinstance(prompt, str)
-        else clean_messages(prompt, fields.column("prompt"))
-    )
-    after = (
-        clean_messages(answer, fields.column(role))
-        if isinstance(answer, list)
-        else [clean_message(answer, fields.column(role), "assistant")]
-    )
+    before = _side(prompt, fields.column("prompt"), "user")
+    after = _side(answer, fields.column(role), "assistant")
     is_repeated = len(after) > len(before) and after[: len(before)] == before
     messages = after if is_repeated else [*before, *after]
     system = fields.system() if messages[0]["role"] not in ("system", "developer") else []
     return Chat([*system, *messages], fields.tools())
+
+
+def _side(value: Any, column: str, role: str) -> list[Message]:
+    """The prompt or the answer as messages: a list of them, a single one, or the text of one."""
+    return clean_messages(value, column) if isinstance(value, list) else [clean_message(value, column, role)]
 
 
 def _preference(fields: _Fields) -> Chat:

@@ -97,7 +97,8 @@ def parse_object(line: bytes) -> Row | BadRow:
 
 def describe(error: json.JSONDecodeError) -> str:
     """What the parser says, with the column where it is not the end."""
-    return f"{error.msg[:1].lower()}{error.msg[1:]} at column {error.colno}"
+    said = error.msg.removesuffix(" at").removesuffix(" starting")
+    return f"{said[:1].lower()}{said[1:]} at column {error.colno}"
 
 
 def not_utf8(line: bytes, error: UnicodeDecodeError) -> BadRow:

@@ -82,13 +82,21 @@ def _demo_path(reference: str) -> Path:
 
 def _open_path(path: Path, fields: SourceFields) -> dict[str, RowSource]:
     if not path.is_dir():
-        source = open_file(recognise(path))
-        beside: dict[str, RowSource] = getattr(source, "other_splits", {})
-        return {"train": source, **beside}
+        return _splits_of(recognise(path))
     patterns = [fields.data_files] if isinstance(fields.data_files, str) else fields.data_files or []
     saved = None if patterns else saved_splits(path)
     files = saved if saved is not None else split_files(path, data_files(path, patterns))
     return {split: _open_shards(path, split, shards) for split, shards in files.items()}
+
+
+def _splits_of(file: DataFile) -> dict[str, RowSource]:
+    """The splits of one file: all it holds, unless it is JSON that names several."""
+    if file.kind != "json":
+        return {"train": open_file(file)}
+    from tui_trainer.engine.data.sources.json_values import JsonValues
+
+    values = JsonValues(file)
+    return {"train": values, **values.other_splits}
 
 
 def _open_shards(folder: Path, split: str, files: list[Path]) -> RowSource:

@@ -64,6 +64,7 @@ class StreamedExamples:
         """Number of the first item of each window met so far, and of the one behind."""
         self._windows: OrderedDict[int, list[Item]] = OrderedDict()
         self._num_rows = self._num_useless = 0
+        self._num_left_out = self._num_summed = 0
 
     def __iter__(self) -> Iterator[Item]:
         """The items from the present position on, without end."""
@@ -97,8 +98,11 @@ class StreamedExamples:
     @property
     def num_left_out(self) -> int:
         """Rows of no use in all windows met so far."""
-        found = (self._log.counts(window) for window in range(len(self._firsts) - 1))
-        return sum(counts[1] for counts in found if counts)
+        for window in range(self._num_summed, len(self._firsts) - 1):
+            counts = self._log.counts(window)
+            self._num_left_out += counts[1] if counts else 0
+        self._num_summed = len(self._firsts) - 1
+        return self._num_left_out
 
     def _num_items(self, window: int) -> int:
         counts = self._log.counts(window)
