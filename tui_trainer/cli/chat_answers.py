@@ -76,13 +76,13 @@ def ask(
     growing.mark_differences(document.get("diff") or ())
     if is_live:
         _write("\n")
-    if show:
-        for slot in slots:
-            replies = [reply for reply in growing.replies if reply.slot == slot]
-            for number, (reply, candidate) in enumerate(zip(replies, documents[slot]["candidates"], strict=False), 1):
-                if not is_live:
-                    _show_whole(reply, candidate, f"[{number}]" if len(slots) == 1 else f"[{slot.upper()}{number}]")
-                _show_end(reply)
+    for slot in slots if show else ():
+        replies = [reply for reply in growing.replies if reply.slot == slot]
+        letter = slot.upper() if len(slots) > 1 else ""
+        for number, (reply, candidate) in enumerate(zip(replies, documents[slot]["candidates"], strict=False), 1):
+            if not is_live:
+                _show_whole(reply, candidate, f"[{letter}{number}]")
+            _show_end(reply)
     return document
 
 

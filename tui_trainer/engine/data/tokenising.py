@@ -12,6 +12,7 @@ from tokenizers import Encoding
 from tui_trainer.engine.data.drafting import Draft
 from tui_trainer.engine.data.example import Example, Stretch, Weighted
 from tui_trainer.engine.data.masking.alignment import PromptCheck, edge_at, end_at
+from tui_trainer.engine.data.masking.anchors import Anchors
 from tui_trainer.engine.data.masking.rendered import RenderedChat
 from tui_trainer.engine.data.problems import Code, RowProblem
 from tui_trainer.engine.data.tokenizer import TextTokenizer
@@ -53,21 +54,24 @@ class Tokeniser:
         texts = [draft.text for draft in drafts]
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=with_special_tokens)
         for draft, encoding in zip(drafts, encodings, strict=True):
-            ids = encoding.ids
             if draft.chat is None:
-                self._take(draft, ids)
+                self._take(draft, encoding.ids)
                 self._mask_text(draft.example)
             elif draft.chat.anchors is not None:
-                anchors = draft.chat.anchors
-                trained = anchors.stretches(ids, self._tokenizer.is_added, draft.trained_messages)
-                if trained is not None:
-                    self._take(draft, ids)
-                    turns = [turn for turn in anchors.turns if turn.message in draft.trained_messages]
-                    for turn, (start, end) in zip(turns, trained, strict=True):
-                        self._train(draft, turn.message, start, end)
-                        draft.example.problems.extend(turn.problems)
-                    if self._trains_all:
-                        draft.example.trained = [(0, len(ids))]
+                self._mask_by_anchors(draft, encoding.ids, draft.chat.anchors)
+
+    def _mask_by_anchors(self, draft: Draft, ids: list[int], anchors: Anchors) -> None:
+        """Take the tokens of a conversation and mask them, if its anchors are where they should be."""
+        trained = anchors.stretches(ids, self._tokenizer.is_added, draft.trained_messages)
+        if trained is None:
+            return
+        self._take(draft, ids)
+        turns = [turn for turn in anchors.turns if turn.message in draft.trained_messages]
+        for turn, (start, end) in zip(turns, trained, strict=True):
+            self._train(draft, turn.message, start, end)
+            draft.example.problems.extend(turn.problems)
+        if self._trains_all:
+            draft.example.trained = [(0, len(ids))]
 
     def _tokenise_with_places(self, drafts: Sequence[Draft], with_special_tokens: bool, in_detail: bool) -> None:
         if not drafts:

@@ -25,7 +25,7 @@ from tui_trainer.engine.models.bytes_tokenizer import (
     TURN_END,
     bytes_backend,
 )
-from tui_trainer.engine.models.locate import locate_model
+from tui_trainer.engine.models.locate import locate_tokenizer
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import MachineError, UsageError, WorkbenchError, error_from_dict
 from tui_trainer.paths import cache_dir, make_private
@@ -123,16 +123,7 @@ def _read_answer(output: bytes) -> dict[str, Any] | None:
 def _key(config: ModelConfig, reference: str, report: Report) -> str:
     makers = f"{__version__} {importlib.metadata.version('transformers')} {config.trust_remote_code}"
     digest = xxhash.xxh3_128(makers.encode())
-    is_own = not config.tokenizer_name_or_path
-    source = locate_model(
-        reference,
-        revision=config.revision if is_own else None,
-        cache_dir=config.cache_dir,
-        needs="tokenizer",
-        with_code=config.trust_remote_code,
-        report=report,
-    )
-    folder = source.tokenizer_path
+    folder = locate_tokenizer(config, reference, report)
     for path in [folder / name for name in _FILES] + sorted(folder.glob("additional_chat_templates/*.jinja")):
         if path.is_file():
             digest.update(path.name.encode())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tui_trainer.config.model import ModelConfig
 from tui_trainer.engine.models import gguf, smollm2
 from tui_trainer.engine.models.folder import (
     ADAPTER_CONFIG,
@@ -111,6 +112,28 @@ def locate_model(
         MachineError: the hub does not answer, or something else is lacking.
     """
     return _locate(reference.strip(), _Search(revision, cache_dir, needs, with_code, report))
+
+
+def locate_tokenizer(config: ModelConfig, reference: str, report: Report) -> Path:
+    """The folder of a tokenizer; `model.revision` counts where it is the model's own.
+
+    Args:
+        config: names tokenizer and model.
+        reference: the one of the two that the tokenizer comes from.
+        report: told what is going on.
+
+    Raises:
+        WorkbenchError: as `locate_model`.
+    """
+    source = locate_model(
+        reference,
+        revision=None if config.tokenizer_name_or_path else config.revision,
+        cache_dir=config.cache_dir,
+        needs="tokenizer",
+        with_code=config.trust_remote_code,
+        report=report,
+    )
+    return source.tokenizer_path
 
 
 def _locate(reference: str, search: _Search) -> ModelSource:

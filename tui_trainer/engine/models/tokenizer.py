@@ -13,7 +13,7 @@ from tui_trainer import consent
 from tui_trainer.config.model import ModelConfig
 from tui_trainer.engine.models.bytes_tokenizer import BYTES_REFERENCE, bytes_tokenizer
 from tui_trainer.engine.models.folder import TOKENIZER_FILES, foreign_code, has_tokenizer, read_object
-from tui_trainer.engine.models.locate import locate_model
+from tui_trainer.engine.models.locate import locate_tokenizer
 from tui_trainer.engine.models.messages import first_line
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.errors import ConfigurationError, DataError, Problem, RefusedError, UsageError
@@ -27,7 +27,7 @@ def load_tokenizer(config: ModelConfig, report: Report = ignore_report) -> PreTr
 
     Raises:
         ConfigurationError: the configuration names neither a tokenizer nor a model.
-        WorkbenchError: as `locate_model` and `tokenizer_from`.
+        WorkbenchError: as `locate_tokenizer` and `tokenizer_from`.
     """
     reference = config.tokenizer_name_or_path or config.name_or_path
     if not reference:
@@ -39,16 +39,7 @@ def load_tokenizer(config: ModelConfig, report: Report = ignore_report) -> PreTr
         raise ConfigurationError.of([problem])
     if reference.startswith("builtin:"):
         return _builtin(reference)
-    is_own = not config.tokenizer_name_or_path
-    source = locate_model(
-        reference,
-        revision=config.revision if is_own else None,
-        cache_dir=config.cache_dir,
-        needs="tokenizer",
-        with_code=config.trust_remote_code,
-        report=report,
-    )
-    return tokenizer_from(source.tokenizer_path, trust_remote_code=config.trust_remote_code)
+    return tokenizer_from(locate_tokenizer(config, reference, report), trust_remote_code=config.trust_remote_code)
 
 
 def _builtin(reference: str) -> PreTrainedTokenizerBase:
