@@ -5,7 +5,7 @@ Every rank calls `prepare_data`; one of them does the work while the others wait
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -81,8 +81,6 @@ def prepare_data(
     config: RunConfig,
     tokenizer: PreTrainedTokenizerBase,
     report: Report = ignore_report,
-    *,
-    stop_token_ids: Iterable[int] = (),
 ) -> PreparedData:
     """Open, tokenise, split and pack the data of a run.
 
@@ -90,7 +88,6 @@ def prepare_data(
         config: the run.
         tokenizer: its tokenizer.
         report: told what is going on; what it raises ends the preparation.
-        stop_token_ids: ids at which generation stops, where they are known.
 
     Raises:
         ConfigurationError: a setting does not fit the data.
@@ -101,7 +98,7 @@ def prepare_data(
     text_tokenizer = TextTokenizer.of(tokenizer, config.model.tokenizer_name_or_path or config.model.name_or_path or "")
     report("opening the data", None, None)
     opened = open_data(data, config.stage, report=report)
-    pipeline = pipeline_for(config, text_tokenizer, opened, stop_token_ids)
+    pipeline = pipeline_for(config, text_tokenizer, opened)
     job = Job(config, text_tokenizer.state)
     eval_store = None
     if opened.evaluation:

@@ -10,7 +10,6 @@ from typing import ClassVar
 from textual import work
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical
-from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 
@@ -18,8 +17,7 @@ from tui_trainer.errors import WorkbenchError
 from tui_trainer.runs.control import send
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.snapshot import RunView
-from tui_trainer.text import safe_line
-from tui_trainer.tui import format as fmt
+from tui_trainer.tui.run_numbers import run_numbers
 from tui_trainer.tui.screens.curves import CurvesScreen
 from tui_trainer.tui.screens.live_settings import LiveSettings
 from tui_trainer.tui.widgets.answers import Answers
@@ -140,7 +138,7 @@ class TrainScreen(CurvesScreen):
         self.add_class("-open")
         self.show_plots(view)
         line = self.query_one("#numbers", Static)
-        line.update(numbers(view, line.content_size.width))
+        line.update(run_numbers(view, line.content_size.width))
         self.query_one(EventList).show(list(view.notable), view.superseded)
         self.query_one(Answers).show(view.samples)
 
@@ -255,62 +253,3 @@ def _why_not_live(view: RunView | None) -> str:
         return "no run is in view: L on Args starts one, 5 shows all of them"
     state = view.status.state
     return f"the run is {state.value}: r resumes it" if state.is_over else f"the run is {state.value}, not yet running"
-
-
-def numbers(view: RunView, width: int) -> Content:
-    """The numbers below the plots, broken between two of them where the width ends."""
-    status, last = view.status, view.last
-    step = last.step if last else status.step
-    total = view.max_steps
-    parts: list[tuple[str, str]] = [
-        (f" {fmt.STATE_GLYPHS[status.state]} {status.state.value} ", f"bold {fmt.STATE_STYLES[status.state]}"),
-    ]
-
-    used = len(parts[0][0])
-
-    def add(name: str, value: str) -> None:
-        nonlocal used
-        size = len(name) + len(value) + 2
-        if used + size > width > 0:
-            parts.append(("\n", ""))
-            used = 0
-        parts.append((f" {name} ", "$text-muted"))
-        parts.append((value, "$text"))
-        used += size
-
-    add("step", f"{fmt.count(step)}/{fmt.count(total)}" if total else fmt.count(step))
-    if last is not None:
-        if last.epoch is not None:
-            add("epoch", f"{last.epoch:.2f}")
-        add("loss", fmt.metric(last.loss))
-        if view.last_eval is not None:
-            for name, value in view.last_eval.metrics.items():
-                if name in ("eval_loss", "eval_exact_match"):
-                    add(
-                        name.removeprefix("eval_") if name != "eval_loss" else "eval",
-                        f"{fmt.metric(value)}@{view.last_eval.step}",
-                    )
-        add("lr", fmt.metric(last.learning_rate))
-        if last.tokens_per_second:
-            add("tok/s", fmt.count(last.tokens_per_second))
-        if last.memory_bytes:
-            add("mem", fmt.size(last.memory_bytes))
-        if last.num_left_out:
-            add("rows left out", fmt.count(last.num_left_out))
-    if status.queue_place:
-        add("place", str(status.queue_place))
-    if status.restarts:
-        add("restart", f"{status.restarts}/{status.max_restarts}")
-    if status.state.is_live:
-        add("eta", fmt.duration(view.seconds_left))
-    if view.pause is not None and status.state.is_live:
-        parts[1:1] = [(safe_line(view.pause.message), "$error"), ("\n", "")]
-    if status.reason and status.state.is_over:
-        why = ": ".join(filter(None, (status.reason, status.remedy)))
-        parts.append((safe_line(f" {why}"), "$error"))
-    if view.late:
-        names = ", ".join(" ".join((command.name, *command.arguments)) for command in view.late)
-        parts.append((safe_line(f" came after the end and changed nothing: {names}"), "$warning"))
-    if view.num_torn:
-        parts.append((f" {view.num_torn} unreadable lines", "$warning"))
-    return Content.assemble(*parts)
