@@ -314,7 +314,7 @@ def test_a_template_that_prints_too_much_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"prints 3,000,000 characters for a conversation of"):
         judged(path, template=str(tmp_path / "bad.jinja"))
     (tmp_path / "bad.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
-    path.write_bytes(line({"input": "a" * 3_000_000, "output": "b"}))
+    path.write_bytes(line({"input": "a" * 1_100_000, "output": "b"}))
     assert judged(path, template=str(tmp_path / "bad.jinja"), truncation="left")["verdict"]["num_usable"] == 1
 
 
