@@ -1,4 +1,4 @@
-"""Text from data, models, logs and files made safe for a terminal; used wherever foreign text is shown.
+"""Text from data, models, logs and files made safe for a terminal, and short; used wherever foreign text is shown.
 
 A control sequence in a data row can rewrite the screen, set the clipboard or fake a prompt. `safe` makes every such
 character visible instead of sending it. The bytes that are trained on are never touched: this is for display only.
@@ -39,6 +39,16 @@ def safe(text: str) -> str:
 def safe_line(text: str) -> str:
     """`safe(text)` on one line: newlines become U+23CE, tabs a space."""
     return safe(text).replace("\n", "\u23ce").replace("\t", " ")
+
+
+def shortened(text: str, most: int) -> str:
+    """`text` in at most `most` characters: what is longer loses its end, and says so by "…"."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def shortened_front(text: str, most: int) -> str:
+    """As `shortened`, for a path or a name, whose end tells more than its beginning."""
+    return text if len(text) <= most else "…" + text[1 - most :]
 
 
 def strip_unsafe(text: str) -> str:

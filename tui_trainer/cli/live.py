@@ -28,7 +28,7 @@ from tui_trainer.runs.events import (
 from tui_trainer.runs.files import whole_number
 from tui_trainer.runs.journal import Tailer
 from tui_trainer.runs.layout import RunLayout
-from tui_trainer.text import safe_line
+from tui_trainer.text import safe_line, shortened
 from tui_trainer.tui.format import count, duration, metric, short_time
 from tui_trainer.units import size
 
@@ -175,5 +175,4 @@ def changes_text(event: ControlApplied) -> str:
 
 
 def _short(text: str) -> str:
-    line = safe_line(text.strip())
-    return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"
+    return shortened(safe_line(text.strip()), _MAX_TEXT)

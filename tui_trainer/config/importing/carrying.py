@@ -19,6 +19,7 @@ from tui_trainer.config.toml import Document
 from tui_trainer.config.training import RESERVED
 from tui_trainer.errors import ConfigurationError, Problem
 from tui_trainer.redact import MASK, holds_token, is_secret_name
+from tui_trainer.text import shortened
 
 Kind = Literal["left_out", "changed", "default", "unknown"]
 
@@ -368,5 +369,4 @@ def _holds_secret(value: Any) -> bool:
 def _brief(key: str, value: Any) -> str:
     if is_secret_name(key) or _holds_secret(value):
         return MASK
-    text = shown(value)
-    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
+    return shortened(shown(value), _MAX_SHOWN)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tui_trainer.text import shortened
+
 _LONGEST = 300
 
 
@@ -9,4 +11,4 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's text that says something: a heading that ends in a colon is passed over."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     line = lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0]
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+    return shortened(line, _LONGEST)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tui_trainer.text import shortened_front
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.feeds.chat import Slot
 
@@ -62,8 +63,7 @@ def _loaded_words(about: Mapping[str, Any]) -> Iterator[str]:
 
 def short_name(reference: str) -> str:
     """A reference where there is little room: a run without its date and number, the end of what is long."""
-    name = _RUN_STAMP.sub("", reference)
-    return name if len(name) <= _LONGEST_NAME else "…" + name[1 - _LONGEST_NAME :]
+    return shortened_front(_RUN_STAMP.sub("", reference), _LONGEST_NAME)
 
 
 def parameters(number: int) -> str:

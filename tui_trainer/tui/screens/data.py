@@ -14,7 +14,7 @@ from textual.events import Resize
 from textual.widget import Widget
 from textual.widgets import Static
 
-from tui_trainer.text import safe, safe_line
+from tui_trainer.text import safe, safe_line, shortened_front
 from tui_trainer.tui.feeds.dataset import DatasetState
 from tui_trainer.tui.recent import remember_source
 from tui_trainer.tui.screens.editing import draft_field
@@ -171,7 +171,7 @@ class DataScreen(LookingScreen):
 
         draft = self.session.draft
         lines = [draft_field(draft, key) if key else Field("", "") for key in _FIELDS]
-        lines[0] = replace(lines[0], value=_end_of(lines[0].value) or _sources_words(draft.config))
+        lines[0] = replace(lines[0], value=shortened_front(lines[0].value, _PATH_WIDTH) or _sources_words(draft.config))
         self.query_one("#source", FieldList).show(lines)
         if self._shown_verdict is not None:
             self._show_lengths(self._shown_verdict)
@@ -305,11 +305,6 @@ class DataScreen(LookingScreen):
     def _problem_chosen(self, code: str | None) -> None:
         if code:
             self.show_only(RowQuery(problem=code))
-
-
-def _end_of(path: str) -> str:
-    """The end of a path, which tells more than its beginning."""
-    return path if len(path) <= _PATH_WIDTH else f"…{path[1 - _PATH_WIDTH :]}"
 
 
 def _sources_words(config: RunConfig) -> str:

@@ -15,7 +15,7 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from tui_trainer.errors import WorkbenchError
-from tui_trainer.text import safe_line
+from tui_trainer.text import safe_line, shortened_front
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.feeds.dataset import DatasetFeed
 from tui_trainer.tui.recent import SAMPLES, recent_sources
@@ -57,8 +57,7 @@ class SuggestionList(CursorList, can_focus=False):
         shown = self.suggestions[line]
         mark = "▸ " if line == self.cursor else "  "
         room = max(self.size.width - len(shown.note) - 6, 12)
-        text = safe_line(shown.text)
-        text = text if len(text) <= room else f"…{text[1 - room :]}"
+        text = shortened_front(safe_line(shown.text), room)
         return ((mark, "list--accent"), (text, "list--strong"), (f"  {safe_line(shown.note)}", "list--dim"))
 
 
