@@ -205,6 +205,14 @@ class FakeDataWorker:
             "paths": [{"path": path, "type": "string", "example": f"{self.evil}what is in {path}"} for path in paths],
         }
 
+    def _step_rows(self, params: dict[str, Any]) -> dict[str, Any]:
+        first = 8 * params["update"]
+        rows = [
+            {"row": row, "where": f"medqa.jsonl:{row + 1}", "text": f"{self.evil}question {row}", "num_characters": 12}
+            for row in range(first, first + 8)
+        ]
+        return {"epoch": 1, "first": first + 1, "last": first + 8, "num_items": 8, "num_rows": 8, "rows": rows}
+
     def _list_folder(self, params: dict[str, Any]) -> dict[str, Any]:
         inside = {
             ".": [("here.csv", False, 9)],

@@ -60,6 +60,8 @@ def _history(
             num_parameters=136_957_248,
             world_size=1,
             device="cpu",
+            fingerprint="9f3c12ab77",
+            row_order={"position": {"num_rows": 1273, "seed": 42}, "batch": 8, "accumulation": 1, "drop_last": False},
         )
     ]
     for step in range(1, steps + 1):

@@ -9,6 +9,7 @@ import pytest
 from textual.containers import Vertical
 from textual.widgets import Footer, Input, Static
 
+from tui_trainer.errors import DataError
 from tui_trainer.runs.control import pending, send
 from tui_trainer.runs.events import Alert, ControlApplied, RunContinued, RunPaused, StepMetrics
 from tui_trainer.runs.journal import JournalWriter
@@ -17,11 +18,13 @@ from tui_trainer.runs.status import State, read_status, write_status
 from tui_trainer.tui.app import WorkbenchApp
 from tui_trainer.tui.live_fields import parse_rate
 from tui_trainer.tui.screens.live_settings import LiveSettings
+from tui_trainer.tui.screens.step_rows import RowList, StepRows
 from tui_trainer.tui.widgets.ask import Pick
 from tui_trainer.tui.widgets.chart import Chart, Plot
 from tui_trainer.tui.widgets.event_list import EventList
 from tui_trainer.tui.widgets.log_pane import LogPane, clean_line
 
+from .fakes import FakeWorld
 from .waiting import wait_until
 
 MakeApp = Callable[..., WorkbenchApp]
@@ -50,6 +53,31 @@ async def test_new_steps_show_and_an_idle_run_draws_nothing(make_app: MakeApp, r
         await wait_until(pilot, lambda: "1\u202f205" in _numbers(app))
         events = app.screen.query_one(EventList)
         assert "the loss is NaN" in "".join(text for text, _ in events.line_parts(0))
+
+
+async def test_enter_shows_the_rows_of_a_step(make_app: MakeApp, run: RunLayout, world: FakeWorld) -> None:
+    app = make_app("train", run)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(pilot, lambda: "1\u202f204" in _numbers(app))
+        await pilot.press("left", "enter")
+        await wait_until(
+            pilot, lambda: isinstance(app.screen, StepRows) and app.screen.query_one(RowList).num_lines == 8
+        )
+        method, asked = world.data.calls[-1]
+        assert (method, asked["update"], asked["fingerprint"]) == ("step_rows", 1191, "9f3c12ab77")
+        assert asked["config"]["data"]["path"] == "demo:identity"
+        first = "".join(text for text, _ in app.screen.query_one(RowList).line_parts(0))
+        assert first.strip() == "9\u202f528  medqa.jsonl:9529  question 9528"
+        await pilot.press("left")
+        await wait_until(pilot, lambda: world.data.calls[-1][1].get("update") == 1190)
+        world.data.error = DataError("is not what the run trained on", where="medqa.jsonl")
+        await pilot.press("left")
+        about = app.screen.query_one("#step-about", Static)
+        await wait_until(pilot, lambda: "not what the run trained on" in str(about.render()))
+        assert app.screen.query_one(RowList).num_lines == 0
+        await pilot.press("escape", "right", "right", "G", "enter")  # no reading cursor: the oldest event's step
+        await wait_until(pilot, lambda: isinstance(app.screen, StepRows))
+        assert "step 1 " in f"{app.screen.query_one(Vertical).border_title} "
 
 
 @pytest.mark.parametrize(("key", "command"), [("s", "save"), ("v", "eval"), ("a", "sample"), ("space", "pause")])

@@ -52,6 +52,7 @@ class RunStarted(Event):
 
     Attributes:
         num_rows: rows of an epoch; None where they are streamed.
+        row_order: where the order of the rows begins, as `runs.row_order` has it; None where nobody can count by it.
     """
 
     max_steps: int
@@ -62,6 +63,7 @@ class RunStarted(Event):
     world_size: int
     device: str
     fingerprint: str | None = None
+    row_order: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,7 @@ class RunView:
         notable: the events worth a line of their own, oldest first.
         samples: the answers to the fixed prompts.
         superseded: numbers of the notable events that belong to steps which were done again after a resume.
+        starts: the starts whose steps count, oldest first.
         changes: the fields that were changed by hand, oldest first; a resume takes back those after its checkpoint.
         pause: why the run paused by itself, while it does.
         late: the commands that lie in the mailbox of a run that is over; nobody carries them out.
@@ -77,6 +78,7 @@ class RunView:
     notable: deque[Event] = field(default_factory=lambda: deque(maxlen=_NUM_RECENT))
     samples: list[Sample] = field(default_factory=list)
     superseded: set[int] = field(default_factory=set)
+    starts: list[RunStarted] = field(default_factory=list)
     changes: list[ControlApplied] = field(default_factory=list)
     pause: RunPaused | None = None
     late: list[Command] = field(default_factory=list)
@@ -98,6 +100,7 @@ class RunView:
         elif isinstance(event, Sample):
             self.samples.append(event)
         if isinstance(event, RunStarted):
+            self.starts = [*(start for start in self.starts if start.step < event.step), event]
             self.started, self.final, self.progress = event, None, None
         if isinstance(event, RunResumed):
             self._go_back(event.step)
@@ -148,6 +151,10 @@ class RunView:
 
     def _append(self, name: str, step: int, value: float) -> None:
         _append(self.series, name, step, value)
+
+    def start_of(self, step: int) -> RunStarted | None:
+        """The start that made a step, of several the one whose row counts; None if it was made elsewhere or never."""
+        return next((start for start in reversed(self.starts) if start.step < step), None)
 
     @property
     def max_steps(self) -> int | None:

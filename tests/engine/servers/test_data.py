@@ -155,6 +155,24 @@ def test_errors_are_sentences(tmp_path: Path, rows_file: Path) -> None:
         call("sample", params_of(rows_file), row=100)
 
 
+def test_the_rows_of_a_step_and_data_that_changed_since(rows_file: Path) -> None:
+    call, params = Caller(), params_of(rows_file)
+    fingerprint = call("verdict", params)["fingerprint"]
+    order = {"position": {"num_rows": 99, "seed": 5}, "batch": 4, "accumulation": 2, "drop_last": False}
+    found = call("step_rows", params, order=order, update=12, fingerprint=fingerprint)
+    assert (found["epoch"], found["first"], found["last"], found["num_items"]) == (1, 97, 99, 3)
+    texts = {row["row"]: row["text"] for row in found["rows"]}
+    assert all(f"question {row}" in text for row, text in texts.items())
+    assert 7 not in {
+        row["row"]
+        for update in range(13)
+        for row in call("step_rows", params, order=order, update=update, fingerprint=fingerprint)["rows"]
+    }
+    rows_file.write_text(rows_file.read_text().replace("question 3", "question three"))
+    with pytest.raises(DataError, match="is not what the run trained on"):
+        call("step_rows", params, order=order, update=12, fingerprint=fingerprint)
+
+
 def test_a_long_count_is_told_as_it_goes(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("input,output\n" + "question,answer\n" * 200_000)

@@ -187,8 +187,8 @@ class Tiny:
             resumption,
         )
         facts = start_facts(trainer, data, group)
-        is_resumed, left_out = resumption is not None, lambda: data.num_left_out
-        trainer.add_callback(RunEvents(events, facts, is_resumed=is_resumed, left_out=left_out))
+        told: dict[str, Any] = {"is_resumed": resumption is not None, "left_out": lambda: data.num_left_out}
+        trainer.add_callback(RunEvents(events, facts, lambda: trainer.feed, **told))
         return TinyRun(config, layout, events, trainer, tokenizer, termination, resumption)
 
 

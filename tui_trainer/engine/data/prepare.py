@@ -21,7 +21,7 @@ from tui_trainer.engine.data.pipeline import DataPipeline
 from tui_trainer.engine.data.pipeline_setup import pipeline_for
 from tui_trainer.engine.data.references import EvalReference, references
 from tui_trainer.engine.data.rowset import OpenedData, RowSet, open_data
-from tui_trainer.engine.data.selection import select
+from tui_trainer.engine.data.selection import items_of, select
 from tui_trainer.engine.data.store import ExampleStore, stores_dir
 from tui_trainer.engine.data.streaming.judging import judge_first_rows
 from tui_trainer.engine.data.streaming.stream import StreamedExamples, streamed_examples
@@ -132,7 +132,7 @@ def _stored(
         evaluation, held_out = Examples(store, selection.evaluation), (opened.train, selection.held_out_rows)
     collator, eval_collator = _collators(config, pipeline)
     prepared = PreparedData(
-        train=PackedExamples(train, selection.bins) if selection.bins is not None else train,
+        train=items_of(store, selection),
         eval=evaluation,
         collator=collator,
         eval_collator=eval_collator,

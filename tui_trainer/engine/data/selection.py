@@ -9,6 +9,7 @@ import numpy as np
 
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.data.building import PART_ROWS
+from tui_trainer.engine.data.dataset import Examples, PackedExamples
 from tui_trainer.engine.data.packing import pack
 from tui_trainer.engine.data.rowset import Part
 from tui_trainer.engine.data.store import ExampleStore
@@ -57,6 +58,12 @@ def select(config: RunConfig, parts: Sequence[Part], store: ExampleStore) -> Sel
     lengths = store.example_lengths[train].tolist()
     bins = pack(lengths, data.max_length, training.seed) if data.packing else None
     return Selection(train, held_out_rows, evaluation, bins)
+
+
+def items_of(store: ExampleStore, selection: Selection) -> Examples | PackedExamples:
+    """What is trained on, item by item."""
+    examples = Examples(store, selection.train)
+    return examples if selection.bins is None else PackedExamples(examples, selection.bins)
 
 
 def _share(num_rows: int, share: float, seed: int, shuffle: bool) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.data.building import VERDICT, build_store
 from tui_trainer.engine.data.crew import Job
+from tui_trainer.engine.data.dataset import Examples, PackedExamples
 from tui_trainer.engine.data.example import Example
 from tui_trainer.engine.data.generation import configured_stops
 from tui_trainer.engine.data.judged import Judged
@@ -24,7 +25,7 @@ from tui_trainer.engine.data.prepare import fingerprint_for
 from tui_trainer.engine.data.problems import RowProblem
 from tui_trainer.engine.data.rows import Heartbeat, Record, no_heartbeat
 from tui_trainer.engine.data.rowset import OpenedData, open_data
-from tui_trainer.engine.data.selection import Selection, select
+from tui_trainer.engine.data.selection import Selection, items_of, select
 from tui_trainer.engine.data.store import ExampleStore, find_store, stores_dir
 from tui_trainer.engine.data.streaming.judging import JUDGED_ROWS, FirstRows, judge_first_rows
 from tui_trainer.engine.data.tokenizer_cache import text_tokenizer
@@ -206,6 +207,18 @@ class DataSession:
         store = self._store(report)
         self.selection = select(self.config, self.rows.parts, store)
         return self._completed(store.meta[VERDICT], store.lengths)
+
+    def items(self, report: Report = ignore_report) -> Examples | PackedExamples:
+        """What a run trains on, item by item; tokenised now if it was not before.
+
+        Raises:
+            UsageError: the rows are streamed.
+        """
+        if self.config.data.streaming:
+            raise UsageError("the rows of a stream have no numbers of their own")
+        self.pipeline(report)
+        store = self._store(report)
+        return items_of(store, select(self.config, self.rows.parts, store))
 
     def _completed(self, verdict: dict[str, Any], lengths: np.ndarray) -> dict[str, Any]:
         also = [problem_of_all(problem, verdict["num_usable"]) for problem in self._problems_of_all()]

@@ -3,8 +3,9 @@
 Methods: `open` {config}, `count` {config}, `rows` {config, split, start, stop, columns, query}, `select` and `find`
 {config, split, query}, `sample`, `tokens` and `whole` {config, split, row, piece}, `sample_as` {config, split, row,
 template}, `templates` {config}, `batch` {config, split, rows, piece, size}, `verdict` {config}, `problem_rows`
-{config, code}, `columns` {config}, `list_folder` {path}, `describe_model` {config}. Neither torch nor transformers is
-loaded for rows; for tokens only if the tokenizer is new.
+{config, code}, `columns` {config}, `step_rows` {config, order, update, fingerprint}, `list_folder` {path},
+`describe_model` {config}. Neither torch nor transformers is loaded for rows; for tokens only if the tokenizer is new,
+and for the rows of a step.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from tui_trainer.engine.data.tokenizer_cache import text_tokenizer
 from tui_trainer.engine.report import Report, ignore_report
 from tui_trainer.engine.servers.progress import with_progress
 from tui_trainer.errors import UsageError
+from tui_trainer.runs.row_order import RowOrder
 from tui_trainer.wire.row_query import RowQuery
 from tui_trainer.wire.server import Cancellation, Method, serve_stdio
 
@@ -80,6 +82,7 @@ class DataServer:
             "verdict": self.verdict,
             "problem_rows": self.problem_rows,
             "columns": self.columns,
+            "step_rows": self.step_rows,
             "list_folder": self.list_folder,
             "describe_model": self.describe_model,
         }
@@ -207,6 +210,20 @@ class DataServer:
         """All rows that have a problem, once the verdict is there."""
         opened = yield from self._known_or_new(params, cancellation)
         return {"rows": opened.session.problem_rows(str(params.get("code") or ""))}
+
+    def step_rows(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
+        """The rows that a step of a run trained on."""
+
+        def task(report: Report) -> dict[str, Any]:
+            from tui_trainer.engine.trainer.step_rows import step_rows
+
+            order = RowOrder.from_dict(params.get("order"))
+            if order is None:
+                raise UsageError("the run did not note where its rows begin")
+            update, fingerprint = int(params.get("update") or 0), str(params.get("fingerprint") or "")
+            return step_rows(DataSession(_config(params), report=report), order, update, fingerprint, report)
+
+        return (yield from with_progress(task, cancellation))
 
     def describe_model(self, params: dict[str, Any], cancellation: Cancellation) -> Steps:
         """The shape of the model, from which memory and checkpoints are estimated."""

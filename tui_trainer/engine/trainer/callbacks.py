@@ -9,6 +9,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
+from tui_trainer.engine.trainer.feed import Feed
 from tui_trainer.engine.trainer.journal import EventLog
 from tui_trainer.runs.events import EvalMetrics, RunResumed, RunStarted, StepMetrics
 
@@ -19,23 +20,34 @@ class RunEvents(TrainerCallback):
     Args:
         events: where they go.
         facts: the fields of `RunStarted` that the trainer knows before it starts.
+        feed: what hands out the rows, once the training begins; None where the library does.
         is_resumed: whether it goes on from a checkpoint.
         left_out: tells how many rows of a stream were of no use so far, None where nothing is streamed.
     """
 
     def __init__(
-        self, events: EventLog, facts: dict[str, Any], *, is_resumed: bool, left_out: Callable[[], int | None]
+        self,
+        events: EventLog,
+        facts: dict[str, Any],
+        feed: Callable[[], Feed | None],
+        *,
+        is_resumed: bool,
+        left_out: Callable[[], int | None],
     ) -> None:
         self._events = events
         self._facts = facts
+        self._feed = feed
         self._is_resumed = is_resumed
         self._left_out = left_out
 
     @override
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Say that the first step is about to be made."""
+        feed = self._feed()
+        order = feed.order(args.gradient_accumulation_steps) if feed else None
         facts: dict[str, Any] = {
             "step": state.global_step,
+            "row_order": order.to_dict() if order else None,
             "max_steps": state.max_steps,
             "num_epochs": state.num_train_epochs,
             **self._facts,

@@ -25,6 +25,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from tui_trainer.engine.data.example import IGNORED
 from tui_trainer.runs.checkpoint_state import DataPosition
+from tui_trainer.runs.row_order import RowOrder
 
 Row = dict[str, Any]
 Collate = Callable[[list[Row]], Any]
@@ -184,6 +185,7 @@ class Feed:
     def __init__(self, rows: Any, position: DataPosition, share: Share, *, drop_last: bool) -> None:
         self._rows = rows
         self._share = share
+        self._drop_last = drop_last
         self._num_batches = 0
         self._batches: RankBatches | None = None
         if not isinstance(rows, Stream):
@@ -240,6 +242,16 @@ class Feed:
         if self._num_batches >= self._batches.count(self._begun.num_done):
             return replace(self._begun, epoch=self._begun.epoch + 1, num_done=0)
         return replace(self._begun, num_done=done)
+
+    def order(self, accumulation: int) -> RowOrder | None:
+        """The way through the rows from where this began; None for a stream.
+
+        Args:
+            accumulation: batches of a step.
+        """
+        if self._batches is None:
+            return None
+        return RowOrder(self._begun, self._share.total, accumulation, self._drop_last)
 
     def epochs_done(self) -> float | None:
         """Epochs trained on, in whole and parts; None for a stream, whose length nobody knows."""

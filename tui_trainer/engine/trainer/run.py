@@ -91,7 +91,8 @@ def train_run(
     trainer = make_trainer(layout, config, arguments, group, model, tokenizer, data, events, termination, resumption)
     facts = start_facts(trainer, data, group)
     is_resumed, left_out = resumption is not None, lambda: data.num_left_out
-    trainer.add_callback(RunEvents(events, facts, is_resumed=is_resumed, left_out=left_out))
+    feed = lambda: trainer.feed  # noqa: E731 - it is made when the training begins
+    trainer.add_callback(RunEvents(events, facts, feed, is_resumed=is_resumed, left_out=left_out))
     set_seed(arguments.seed)  # the measurements above must not shift the random numbers of the training
     termination.is_training = True
     trainer.train(resume_from_checkpoint=str(resumption.checkpoint) if resumption else None)

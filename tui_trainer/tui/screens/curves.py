@@ -79,6 +79,7 @@ class CurvesScreen(WorkbenchScreen):
         ),
         Binding("m", "smoothing", "Smooth", show=False, id="train-smooth", tooltip="Another smoothing"),
         Binding("left,comma", "cursor(-1)", "Cursor", show=False, id="train-cursor-back", tooltip="Read values: back"),
+        Binding("enter", "rows", "Rows", show=False, id="train-rows", tooltip="The rows that a step trained on"),
         Binding("right,full_stop", "cursor(1)", "Cursor", show=False, id="train-cursor-on", tooltip="Read values: on"),
     ]
 
@@ -217,6 +218,18 @@ class CurvesScreen(WorkbenchScreen):
         at = (series.last_x if self._cursor is None else self._cursor) + direction * step
         self._cursor = None if at > series.last_x else max(at, series.first_x)
         self.redraw()
+
+    def action_rows(self, step: int | None = None) -> None:
+        """Show which rows a step trained on: the one under the reading cursor, else the one given, else the last."""
+        from tui_trainer.tui.screens.step_rows import StepRows
+
+        view, layout = self.session.run.view, self.session.run.layout
+        if view is None or layout is None or view.last is None:
+            self.say("no step is in view yet")
+            return
+        at = step if self._cursor is None else round(self._cursor)
+        shown = min(max(view.last.step if at is None else at, 1), view.last.step)
+        self.app.push_screen(StepRows(layout, view, shown, self.session.services.data))
 
     # Other runs
 

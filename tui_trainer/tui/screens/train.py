@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar
 
-from textual import work
+from textual import on, work
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical
 from textual.widget import Widget
@@ -21,6 +21,7 @@ from tui_trainer.tui.run_numbers import run_numbers
 from tui_trainer.tui.screens.curves import CurvesScreen
 from tui_trainer.tui.screens.live_settings import LiveSettings
 from tui_trainer.tui.widgets.answers import Answers
+from tui_trainer.tui.widgets.cursor_list import CursorList
 from tui_trainer.tui.widgets.event_list import EventList
 from tui_trainer.tui.widgets.log_pane import LogPane
 from tui_trainer.tui.widgets.sample_view import TabStrip
@@ -42,10 +43,11 @@ class TrainScreen(CurvesScreen):
     help_text = (
         "Train: the run in view, live. Each plot shows the raw values dim and their running mean bright, evaluations "
         "as points, and above it marks for checkpoints (◆), alerts (⚑) and changes by hand (▾). t draws over steps, "
-        "tokens or time trained, u cuts outliers off, o lays up to three other runs over. l or h shows what can be "
-        "changed while it runs (learning rate, end, intervals) and what that would do. The run goes on when this "
-        "screen, the terminal or the connection is closed; opening tui-trainer again shows it where it is. Commands "
-        "are carried out at the next step and answered under events."
+        "tokens or time trained, u cuts outliers off, o lays up to three other runs over. ← → move a cursor that reads "
+        "values; enter shows the rows that its step trained on, or the step of the event under the cursor. l or h "
+        "shows what can be changed while it runs (learning rate, end, intervals) and what that would do. The run goes "
+        "on when this screen, the terminal or the connection is closed; opening tui-trainer again shows it where it "
+        "is. Commands are carried out at the next step and answered under events."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("x", "stop", "Stop", id="train-stop", tooltip="The stop ladder: save first, end, kill"),
@@ -180,6 +182,11 @@ class TrainScreen(CurvesScreen):
         """Talk to the newest checkpoint."""
         self.session.talks_to_run = True
         self.app.call_later(self.app.run_action, "go('chat')", self.app)
+
+    @on(CursorList.Chosen, "#events")
+    def _event_chosen(self, message: CursorList.Chosen) -> None:
+        """Show the rows of the step of an event, unless the reading cursor stands on another."""
+        self.action_rows(self.query_one(EventList).step_at(message.line))
 
     # Keys: steering
 

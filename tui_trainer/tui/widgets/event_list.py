@@ -41,6 +41,10 @@ class EventList(CursorList):
         self._events, self._superseded = events[::-1], frozenset(superseded)
         self.set_num_lines(len(events), cursor=0 if at_top else self.cursor + max(grown, 0))
 
+    def step_at(self, line: int) -> int:
+        """The step of the event on a line."""
+        return self._events[line].step
+
     def line_parts(self, line: int) -> Parts:
         """Step, sign, what happened."""
         event = self._events[line]
