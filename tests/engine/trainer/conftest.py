@@ -167,6 +167,7 @@ class Tiny:
             num_rows=len(rows),
             fingerprint=fingerprint,
             is_weighted=any("loss_weights" in row for row in rows),
+            num_left_out=None,
             summary={},
         )
         arguments = training_arguments(config, layout)
