@@ -15,7 +15,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui_trainer.errors import UsageError, WorkbenchError
@@ -26,6 +25,7 @@ from tui_trainer.tui import format as fmt
 from tui_trainer.tui.feeds.dataset import progress_text
 from tui_trainer.tui.services import WorkerClient
 from tui_trainer.tui.widgets.cursor_list import CursorList, Parts
+from tui_trainer.tui.widgets.sheet import Sheet
 from tui_trainer.tui.widgets.text_pane import TextPane
 
 _LINE_CHARACTERS = 400
@@ -54,12 +54,12 @@ class RowList(CursorList):
         words = " ".join(str(row["text"])[:_LINE_CHARACTERS].split())
         return (
             (f"{fmt.count(row['row']):>9}", "list--strong"),
-            (f"  {safe_line(str(row['where']))}  ", "list--dim"),
+            (f"  {safe_line(Path(str(row['where'])).name)}  ", "list--dim"),
             (safe_line(words), ""),
         )
 
 
-class StepRows(ModalScreen[None]):
+class StepRows(Sheet[None]):
     """Shows which rows a step trained on.
 
     Args:
@@ -77,11 +77,7 @@ class StepRows(ModalScreen[None]):
     ]
     DEFAULT_CSS = """
     StepRows {
-        align: center middle;
-        & > Vertical {
-            width: 96%; height: 92%; background: $surface; border: round $primary; padding: 0 1;
-        }
-        & Static { width: 100%; height: auto; }
+        & > Vertical { width: 96%; height: 92%; max-height: 92%; }
         & RowList { height: 2fr; background: $surface; }
         & TextPane { height: 3fr; border-top: solid $primary-muted; }
     }
@@ -139,7 +135,7 @@ class StepRows(ModalScreen[None]):
     @on(CursorList.Highlighted, "#step-rows")
     def _show_row(self) -> None:
         row = self.query_one(RowList).row
-        blocks = [(str(row["text"]), "")] if row else []
+        blocks = [(str(row["where"]), "text--muted"), (str(row["text"]), "")] if row else []
         if row and (left := row["num_characters"] - len(row["text"])) > 0:
             blocks.append((f"{fmt.count(left)} further characters; the Data screen has all of the row", "text--muted"))
         self.query_one("#step-text", TextPane).show(blocks)
