@@ -54,6 +54,13 @@ def link(path: Path, target: str) -> None:
     path.symlink_to(target)
 
 
+def shards(folder: Path) -> None:
+    """Two files of a split, one of them a link that leads nowhere."""
+    folder.mkdir()
+    (folder / "train-1.jsonl").write_bytes(LINES)
+    link(folder / "train-2.jsonl", "gone.jsonl")
+
+
 REFUSED: dict[str, tuple[str, Any, str]] = {
     "empty": ("a.jsonl", b"", "is empty"),
     "nothing but NUL": ("a.jsonl", bytes(5000), "nothing but NUL bytes"),
@@ -66,8 +73,12 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "only a header": ("a.csv", b"input,output\n", "holds no rows"),
     "unknown": ("a.yaml", b"a: 1\n", "of no kind that can be read"),
     "footer lost": ("a.parquet", b"PAR1" + bytes(500), "is broken parquet data"),
-    "loop": ("a.jsonl", lambda path: link(path, path.name), "Too many levels of symbolic links"),
+    "loop": ("a.jsonl", lambda path: link(path, path.name), "is a link that leads back to itself"),
     "dangling": ("a.jsonl", lambda path: link(path, "gone.jsonl"), "is a link to gone.jsonl, which is not there"),
+    "shard gone": ("folder", shards, "lacks the data file train-2.jsonl: its link leads nowhere"),
+    "pickle in a zip": ("a.pt", b"PK\x03\x04" + bytes(99), "is a Python pickle, which is never opened"),
+    "broken gzip": ("a.jsonl.gz", gzip.compress(LINES)[:10] + bytes(200), "broken from its start"),
+    "deep array": ("a.json", b"[" * 9000, "is nested too deeply"),
     "pipe": ("a.jsonl", lambda path: os.mkfifo(path), "is neither a file nor a folder"),
     "empty folder": ("folder", lambda path: path.mkdir(), "holds no data files"),
 }
@@ -84,6 +95,7 @@ BLOCKED: dict[str, tuple[str, bytes, str]] = {
 }
 
 USABLE: dict[str, tuple[str, bytes, int, str, str]] = {
+    "begins broken": ("a.jsonl", b"{broken\n" * 70 + LINES, 2000, "parse_error", "is not JSON"),
     "torn gzip": ("a.jsonl.gz", gzip.compress(LINES)[:-300], 100, "parse_error", "the gzip data ends early"),
     "torn arrow stream": ("a.arrow", arrow("stream")[:-300], 1500, "parse_error", "this row is broken"),
     "torn arrow file": ("a.arrow", arrow("file")[:-40_000], 500, "parse_error", "this row is broken"),
@@ -130,6 +142,7 @@ def test_what_is_no_data_is_named_alike(tmp_path: Path, call: Call, name: str) -
     assert words in shown.err.replace("\n", " ")
     assert words in found["what"] == error.what
     assert found["where"] == error.where == str(path)
+    assert error.remedy, "does not say what to do"
 
 
 @pytest.mark.parametrize("name", BLOCKED)

@@ -272,7 +272,9 @@ async def test_to_a_row_by_its_number(make_app: MakeApp) -> None:
     app = make_app("data")
     async with app.run_test(size=SIZE) as pilot:
         table = await _judged(app, pilot)
-        await pilot.press("number_sign", *"1272", "enter")
+        await pilot.press("number_sign", *"1272")
+        await wait_until(pilot, lambda: app.session.dataset.known_sample(1272) is not None)
+        await pilot.press("enter")
         await wait_until(pilot, lambda: table.cursor == 1272)
         await pilot.press("slash", *"question 12", "enter")
         await wait_until(pilot, lambda: table.row is not None and table.num_lines < NUM_ROWS)

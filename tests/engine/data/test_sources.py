@@ -275,17 +275,23 @@ def test_link_loops_and_dangling_links(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "rows.jsonl").write_text(lines(ROWS[:3]))
     (tmp_path / "data" / "again").symlink_to(tmp_path / "data")
-    (tmp_path / "data" / "gone.jsonl").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "data" / "notes").symlink_to(tmp_path / "nowhere")
     assert dataset(tmp_path / "data")["train"].count() == 3
+    (tmp_path / "data" / "gone.jsonl").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"lacks the data file gone\.jsonl: its link leads nowhere"):
+        dataset(tmp_path / "data")
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="is a link that leads back to itself"):
         dataset(loop)
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "a.jsonl").symlink_to(tmp_path / "nowhere")
     (empty / "load.py").write_text("raise SystemExit")
-    with pytest.raises(DataError, match=r"a\.jsonl leads nowhere.*load\.py is not run"):
+    with pytest.raises(DataError, match=r"a\.jsonl: its link leads nowhere"):
+        dataset(empty)
+    (empty / "a.jsonl").unlink()
+    with pytest.raises(DataError, match=r"holds no data files; its script load\.py is not run"):
         dataset(empty)
 
 

@@ -11,7 +11,7 @@ from tui_trainer.engine.data.rowset import RowSet
 from tui_trainer.engine.data.templates.chat_template import ChatTemplate
 from tui_trainer.engine.data.tokenizer import TextTokenizer
 
-_VERSION = 3
+_VERSION = 4
 """Raised whenever the same rows and settings would give other tokens or another verdict."""
 
 _SETTINGS = (

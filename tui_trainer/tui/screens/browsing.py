@@ -105,7 +105,16 @@ class BrowsingScreen(RowsScreen):
     def action_row(self) -> None:
         """Ask for the number of a row, and go there."""
         about = f"The first row is 0, the last {fmt.count(max(self.num_rows - 1, 0))}."
-        self.app.push_screen(AskText("To row", "", about, _row_number), self._row_typed)
+        self.app.push_screen(AskText("To row", "", about, self._row_being_typed), self._row_typed)
+
+    def _row_being_typed(self, text: str) -> None:
+        """Get the row while its number is typed, so that it is there when the number is taken.
+
+        Raises:
+            ValueError: it is no number.
+        """
+        if (row := _row_number(text)) < self.num_rows:
+            self.session.dataset.fetch_ahead([row])
 
     def _row_typed(self, text: str | None) -> None:
         if text:

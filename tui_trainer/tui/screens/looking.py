@@ -64,7 +64,15 @@ class LookingScreen(BrowsingScreen):
 
     @on(CursorList.Highlighted, "#rows")
     def _row_highlighted(self) -> None:
-        if (row := self.table.row_number) is not None:
+        row, sample = self.table.row_number, self.query_one(SampleView).sample
+        is_shown = sample is not None and (sample.row, sample.piece) == (row, 0)
+        if row is not None and not (is_shown and self.session.dataset.known_sample(row)):
+            self.look_at(row)
+
+    def go_to_row(self, row: int) -> None:
+        """Put the cursor on a row, and show the row with it instead of once the table has told of its cursor."""
+        super().go_to_row(row)
+        if self.table.row_number == row:
             self.look_at(row)
 
     @on(CursorList.Chosen, "#rows")

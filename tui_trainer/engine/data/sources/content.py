@@ -7,6 +7,7 @@ a temporary file while it is read, because no row of it could be reached later w
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -79,7 +80,10 @@ def read_head(path: Path, compression: Compression, size: int) -> bytes:
 
 def unreadable(path: Path, error: OSError) -> DataError:
     """The error for a file the system does not let us read."""
-    return DataError(f"cannot be read: {error.strerror or error}", where=str(path))
+    if error.errno == errno.ELOOP:
+        return DataError("is a link that leads back to itself", where=str(path), remedy="Make the link anew.")
+    remedy = "Check its permissions." if isinstance(error, PermissionError) else "Check the disk that it lies on."
+    return DataError(f"cannot be read: {error.strerror or error}", where=str(path), remedy=remedy)
 
 
 class _Plain:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from tui_trainer.engine.data.sources.recognise import has_data_name, kind_by_name
+from tui_trainer.engine.data.sources.recognise import KNOWN_KINDS, has_data_name, kind_by_name
 from tui_trainer.engine.data.sources.splits import SPLIT_NAMES
 from tui_trainer.errors import DataError
 
@@ -63,19 +63,22 @@ def data_files(folder: Path, patterns: Sequence[str] = ()) -> list[Path]:
         patterns: `data.data_files`: names or patterns; without them every file with the name of a data file.
 
     Raises:
-        DataError: there are none; the message names dangling links and scripts, which are never run.
+        DataError: one is a link that leads nowhere; or there are none: the message names scripts, which are never run.
     """
     found: list[Path] = []
-    dangling: list[str] = []
     scripts: list[str] = []
     for path in _walk(folder):
         relative = path.relative_to(folder).as_posix()
         # a name may hold the brackets of a pattern
         is_named = any(relative == pattern or fnmatch(relative, pattern) for pattern in patterns)
         is_wanted = is_named if patterns else has_data_name(path.name)
-        if not path.exists():
-            dangling.append(relative)
-        elif is_wanted and (patterns or not _is_about(path)):
+        if is_wanted and (patterns or not _is_about(path)):
+            if not path.exists():
+                raise DataError(
+                    f"lacks the data file {relative}: its link leads nowhere",
+                    where=str(folder),
+                    remedy="Get what it leads to, or remove the link.",
+                )
             found.append(path)
         elif path.suffix == ".py":
             scripts.append(relative)
@@ -84,7 +87,7 @@ def data_files(folder: Path, patterns: Sequence[str] = ()) -> list[Path]:
                 f"holds more than {_MAX_FILES} data files", where=str(folder), remedy="Set data.data_files."
             )
     if not found:
-        raise _nothing(folder, patterns, dangling, scripts)
+        raise _nothing(folder, patterns, scripts)
     tables = [path for path in found if kind_by_name(path.name) not in ("text", "document")]
     # texts beside tables tell about them
     return sorted(tables if tables and not patterns else found)
@@ -151,14 +154,12 @@ def _walk(folder: Path) -> list[Path]:
     return files
 
 
-def _nothing(folder: Path, patterns: Sequence[str], dangling: Sequence[str], scripts: Sequence[str]) -> DataError:
+def _nothing(folder: Path, patterns: Sequence[str], scripts: Sequence[str]) -> DataError:
     what = f"holds no file that matches {', '.join(patterns)}" if patterns else "holds no data files"
-    if dangling:
-        what += f"; the link {dangling[0]} leads nowhere"
     if scripts and not patterns:
         what += f"; its script {scripts[0]} is not run"
     return DataError(
         what,
         where=str(folder),
-        remedy="Known are json, jsonl, csv, tsv, parquet, arrow, txt and md, each also .gz, .zst, .bz2 or .xz.",
+        remedy=KNOWN_KINDS,
     )

@@ -111,7 +111,9 @@ class JsonValues:
                 remedy=f"{self._content.fault.capitalize()}: get the file again." if self._content.fault else "",
             ) from None
         except RecursionError:
-            raise DataError("is nested too deeply", where=self.name) from None
+            raise DataError(
+                "is nested too deeply", where=self.name, remedy="Rows are objects in one array, or one a line."
+            ) from None
         except ValueError as error:
             raise DataError(str(error), where=self.name) from None
         self._whole = rows_of_value(value, self.name)

@@ -36,29 +36,30 @@ KIND_BY_SUFFIX: dict[str, FileKind] = {
 COMPRESSION_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz")
 
 _PICKLE = "is a Python pickle, which is never opened because it can run code"
+_PICKLE_REMEDY = "Export it as JSON lines or Parquet where it was made."
+KNOWN_KINDS = "Known are json, jsonl, csv, tsv, parquet, arrow, txt and md, each also .gz, .zst, .bz2 or .xz."
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
 
 _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x80\x02", _PICKLE, ""),
-    (b"\x80\x03", _PICKLE, ""),
-    (b"\x80\x04", _PICKLE, ""),
-    (b"\x80\x05", _PICKLE, ""),
+    (b"\x80\x02", _PICKLE, _PICKLE_REMEDY),
+    (b"\x80\x03", _PICKLE, _PICKLE_REMEDY),
+    (b"\x80\x04", _PICKLE, _PICKLE_REMEDY),
+    (b"\x80\x05", _PICKLE, _PICKLE_REMEDY),
     (b"PK\x03\x04", "is a zip archive (or an Excel workbook)", "Unpack it, or export it as CSV."),
-    (b"\x89PNG", "is a PNG image", ""),
-    (b"\xff\xd8\xff", "is a JPEG image", ""),
-    (b"GIF8", "is a GIF image", ""),
-    (b"%PDF", "is a PDF document", ""),
+    (b"\x89PNG", "is a PNG image", KNOWN_KINDS),
+    (b"\xff\xd8\xff", "is a JPEG image", KNOWN_KINDS),
+    (b"GIF8", "is a GIF image", KNOWN_KINDS),
+    (b"%PDF", "is a PDF document", "Export its text as txt or JSON lines."),
     (b"GGUF", "is a GGUF model", "Name it as model.name_or_path."),
     (b"SQLite format 3", "is an SQLite database", "Export the table as CSV."),
-    (b"\x7fELF", "is a program", ""),
-    (b"\x93NUMPY", "is a NumPy array", ""),
+    (b"\x7fELF", "is a program", KNOWN_KINDS),
+    (b"\x93NUMPY", "is a NumPy array", _PICKLE_REMEDY),
     (
         b"version https://git-lfs",
         "is a Git LFS pointer, not the data itself",
         "Run `git lfs pull` in the repository it comes from.",
     ),
 )
-_PICKLE_REMEDY = "Export it as JSON lines or Parquet where it was made."
 _WIDE_MARKS: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xfe\x00\x00", "UTF-32"),
     (b"\x00\x00\xfe\xff", "UTF-32"),
@@ -117,16 +118,21 @@ def recognise(path: Path) -> DataFile:
     except OSError as error:
         raise unreadable(path, error) from None
     if not stat.S_ISREG(status.st_mode):
-        raise DataError("is neither a file nor a folder", where=str(path))
+        raise DataError("is neither a file nor a folder", where=str(path), remedy="Write the rows into a file.")
+    _refuse_code(path)
     raw = read_head(path, "", _HEAD_BYTES)
     if not raw:
-        raise DataError("is empty", where=str(path))
+        raise DataError("is empty", where=str(path), remedy="Write it again, or name another file.")
     compression = compression_of(raw)
     head = read_head(path, compression, _HEAD_BYTES) if compression else raw
     if len(head) == _HEAD_BYTES and b"\n" not in head:
         head = read_head(path, compression, _LONG_HEAD_BYTES)
     if compression and not head:
-        raise DataError(f"is {compression} data with nothing in it, or broken from its start", where=str(path))
+        raise DataError(
+            f"is {compression} data with nothing in it, or broken from its start",
+            where=str(path),
+            remedy="Get the file again.",
+        )
     if not head.strip(b"\x00"):
         raise DataError(
             "holds nothing but NUL bytes, as a torn copy leaves it", where=str(path), remedy="Get the file again."
@@ -136,10 +142,18 @@ def recognise(path: Path) -> DataFile:
     return DataFile(path, kind, compression, status.st_size, status.st_mtime_ns)
 
 
+def _refuse_code(path: Path) -> None:
+    """Refuse what by its name would run code when it is opened."""
+    if path.suffix in _PICKLE_SUFFIXES:
+        raise DataError(_PICKLE, where=str(path), remedy=_PICKLE_REMEDY)
+    if path.suffix == ".py":
+        raise DataError("is a Python script, and loading scripts are never run", where=str(path), remedy=_PICKLE_REMEDY)
+
+
 def _refuse_foreign(path: Path, head: bytes) -> None:
     for magic, what, remedy in _FOREIGN:
         if head.startswith(magic):
-            raise DataError(what, where=str(path), remedy=remedy or (_PICKLE_REMEDY if "pickle" in what else ""))
+            raise DataError(what, where=str(path), remedy=remedy)
     for mark, encoding in _WIDE_MARKS:
         if head.startswith(mark):
             raise DataError(
@@ -174,10 +188,6 @@ def _wide_without_mark(head: bytes) -> str:
 
 def _kind(path: Path, head: bytes) -> FileKind:
     promised = kind_by_name(path.name)
-    if path.suffix in _PICKLE_SUFFIXES:
-        raise DataError(_PICKLE, where=str(path), remedy=_PICKLE_REMEDY)
-    if path.suffix == ".py":
-        raise DataError("is a Python script, and loading scripts are never run", where=str(path), remedy=_PICKLE_REMEDY)
     if head.startswith(b"PAR1"):
         return "parquet"
     if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
@@ -200,7 +210,7 @@ def _kind(path: Path, head: bytes) -> FileKind:
     raise DataError(
         "is of no kind that can be read",
         where=str(path),
-        remedy="Known are json, jsonl, csv, tsv, parquet, arrow, txt and md, each also .gz, .zst, .bz2 or .xz.",
+        remedy=KNOWN_KINDS,
     )
 
 

@@ -109,8 +109,10 @@ class ChatTemplate:
                 )
         except TemplateTimeoutError:
             raise RenderLimitError("takes too long, as if it never ended") from None
-        except (MemoryError, OverflowError):
+        except MemoryError:
             raise RenderLimitError("needs too much memory") from None
+        except OverflowError:
+            raise RenderLimitError("computes something too large, as a range without end") from None
         except RecursionError:
             raise RenderError("calls itself without end") from None
         except jinja2.TemplateError as error:
