@@ -255,11 +255,12 @@ def test_waiting_for_an_acknowledgement(call: Call, store: Path) -> None:
 
 def test_the_answer_in_words_and_the_options_of_a_command(call: Call, store: Path) -> None:
     layout = live(store)
-    answer = {"old": {"max_steps": 10}, "new": {"max_steps": 30, "schedule": "keep"}, "latency_seconds": 0.25}
+    old, new = {"max_steps": 10, "weight_decay": 0.1}, {"max_steps": 30, "schedule": "keep", "weight_decay": 0.1 * 3}
+    answer = {"old": old, "new": new, "latency_seconds": 0.25}
     trainer = acknowledge(layout, **answer)
     printed = call("runs", "set", "going", "max_steps=30", "--schedule", "keep", "--wait")
     trainer.join()
-    assert "set: done at step 7 after 0.2 s: max_steps 10 → 30, schedule keep" in printed.err
+    assert "set: done at step 7 after 0.2 s: max_steps 10 → 30, schedule keep, weight_decay 0.1 → 0.3" in printed.err
     assert call("runs", "set", "going", "max_steps=30", "--schedule", "keep").code == 0
     assert call("runs", "pause", "going", "--offload").code == 0
     assert [command.arguments for command in control.pending(layout)] == [
@@ -283,6 +284,22 @@ def test_what_is_no_assignment(call: Call, store: Path, assignment: str) -> None
     printed = call("runs", "set", "going", assignment)
     assert printed.code == ExitCode.USAGE
     assert "no assignment" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("assignment", "why"),
+    [
+        ("learning_rate=fast", "a number as 1e-4"),
+        ("training.save_steps=1.5", "a whole number of steps"),
+        ("lora.r=8", "cannot be changed while a run goes on; learning_rate, weight_decay"),
+    ],
+)
+def test_what_no_run_can_take_is_refused_at_once(call: Call, store: Path, assignment: str, why: str) -> None:
+    layout = live(store)
+    printed = call("runs", "set", "going", assignment)
+    assert printed.code == ExitCode.USAGE
+    assert why in printed.err
+    assert control.pending(layout) == []
 
 
 def test_stopping_what_is_over(call: Call, store: Path) -> None:

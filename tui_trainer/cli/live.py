@@ -169,9 +169,14 @@ def changes_text(event: ControlApplied) -> str:
         return ""
     old = event.old if isinstance(event.old, dict) else {}
     changes = (
-        f"{name} {old[name]} → {value}" if name in old else f"{name} {value}" for name, value in event.new.items()
+        f"{name} {_value(old[name])} → {_value(value)}" if name in old else f"{name} {_value(value)}"
+        for name, value in event.new.items()
     )
     return ", ".join(changes)
+
+
+def _value(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _short(text: str) -> str:

@@ -88,29 +88,33 @@ def set_fields(
     as_json: JsonOption = False,
 ) -> None:
     """Change fields of a run while it goes on: learning_rate, max_steps, save_steps, weight_decay and others."""
+    layout = find_run(run)
+    _check_live(layout)
     fields = dict(map(_assignment, assignments)) | ({"schedule": schedule.value} if schedule else {})
-    _send(find_run(run), "set", fields, wait=wait, as_json=as_json)
+    _send(layout, "set", fields, wait=wait, as_json=as_json)
 
 
-def _assignment(text: str) -> tuple[str, float | str]:
+def _assignment(text: str) -> tuple[str, Any]:
+    from tui_trainer.tui.live_fields import parse_value
+
     name, separator, value = text.partition("=")
     if not separator or not name.strip() or not value.strip():
         raise UsageError(f"{text!r} is no assignment", remedy="Write key=value, as learning_rate=1e-4.")
+    field = name.strip().removeprefix("training.")
     try:
-        return _field(name), float(value)
-    except ValueError:
-        return _field(name), value.strip()
+        return field, parse_value(field, value.strip())
+    except ValueError as error:
+        raise UsageError(str(error), where=field) from None
 
 
-def _field(name: str) -> str:
-    """The name of a field, with or without its section."""
-    return name.strip().removeprefix("training.")
-
-
-def _send(layout: RunLayout, name: str, arguments: dict[str, Any], *, wait: bool, as_json: bool) -> None:
+def _check_live(layout: RunLayout) -> None:
     status = read_status(layout)
     if not status.state.is_live:
         raise RefusedError(f"the run is {status.state.value}, not going on", where=layout.id)
+
+
+def _send(layout: RunLayout, name: str, arguments: dict[str, Any], *, wait: bool, as_json: bool) -> None:
+    _check_live(layout)
     answers = Tailer(layout.events, tail_bytes=0)
     try:
         command = control.send(layout, name, arguments, by=SENDER)
@@ -121,7 +125,7 @@ def _send(layout: RunLayout, name: str, arguments: dict[str, Any], *, wait: bool
         acknowledged = answer.to_dict() if answer else None
         print_json({"version": VERSION, "run": layout.id, "command": name, "id": command.id, "answer": acknowledged})
     elif answer is None:
-        talk().print(f"{name}: sent; the run answers at its next step")
+        talk().print(f"{name}: sent; the run answers at its next step, and --wait shows what")
     else:
         talk().print(safe_line(_done(answer)))
 

@@ -141,20 +141,32 @@ def parse_change(name: str, text: str, run: LiveRun) -> Any:
     Raises:
         ValueError: it will not do; the message says why.
     """
+    if name != "schedule" and run.values.get(name) is None and name in _INTERVALS:
+        raise ValueError(help_of(name, run))
+    value = parse_value(name, text)
+    end = value if name == "max_steps" else run.steps_of(value) if name == "num_train_epochs" else None
+    if end is not None and end <= run.step:
+        raise ValueError(f"the run has done {run.step} steps already; it can only end later, or be stopped")
+    return value
+
+
+def parse_value(name: str, text: str) -> Any:
+    """A typed value as it goes into the mailbox of any run, whatever that one makes of it.
+
+    Raises:
+        ValueError: it will not do for any; the message says why.
+    """
+    if name not in FIELDS:
+        raise ValueError(f"cannot be changed while a run goes on; {', '.join(FIELDS)} can")
     if name == "learning_rate":
         return parse_rate(text)
     if name == "schedule":
         if text not in ("stretch", "keep"):
             raise ValueError("stretch or keep")
         return text
-    if run.values.get(name) is None and name in _INTERVALS:
-        raise ValueError(help_of(name, run))
     value = parse_text(catalogue()[f"training.{name}"], text)
     if name in _INTERVALS and (value < 1 or value != int(value)):
         raise ValueError("a whole number of steps, at least 1")
-    end = value if name == "max_steps" else run.steps_of(value) if name == "num_train_epochs" else None
-    if end is not None and end <= run.step:
-        raise ValueError(f"the run has done {run.step} steps already; it can only end later, or be stopped")
     return int(value) if name in (*_INTERVALS, "max_steps") else value
 
 
