@@ -234,5 +234,8 @@ def test_ranks_that_save_when_their_launcher_dies_do_not_make_it_a_stop() -> Non
     stopped = RunStopped(step=5, reason="asked to stop by SIGTERM")
     outcome = outcome_of(stopped, Evidence(exit_code=-9), Rung.TERMINATED, None)
     assert (outcome.state, outcome.reason) == (State.FAILED, "killed")
-    assert outcome_of(stopped, Evidence(exit_code=0), Rung.RUNNING, None).reason == "preempted"
+    preempted = outcome_of(stopped, Evidence(exit_code=0), Rung.RUNNING, None)
+    assert (preempted.reason, preempted.remedy[:15]) == ("preempted", "It saved first.")
+    early = outcome_of(replace(stopped, step=0), Evidence(exit_code=0), Rung.RUNNING, None)
+    assert early.remedy == "It had made no step. Start it again, here or elsewhere."
     assert outcome_of(stopped, Evidence(exit_code=-9), Rung.TERMINATED, StopOrder(by="me")).state is State.STOPPED

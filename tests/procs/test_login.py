@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -48,6 +49,23 @@ def test_without_systemd_nothing_is_said(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_machine_that_lets_processes_live(systemd: Path) -> None:
     answer(systemd, "busctl", 'echo "b false"')
     assert (logout().kills, logout().warning, scope_of("x")) == (False, "", [])
+
+
+@pytest.mark.parametrize(
+    ("only", "excluded", "kills"),
+    [
+        ("as 0", "as 0", True),
+        ("as 0", 'as 2 "x y" "{me}"', False),
+        ('as 1 "anna"', "as 0", False),
+        ('as 1 "{me}"', "as 0", True),
+    ],
+)
+def test_users_that_the_login_manager_spares(systemd: Path, only: str, excluded: str, kills: bool) -> None:
+    me = pwd.getpwuid(os.getuid()).pw_name
+    answers = {"KillUserProcesses": "b true", "KillOnlyUsers": only, "KillExcludeUsers": excluded}
+    cases = "".join(f"*{name}) echo '{said.format(me=me)}' ;;\n" for name, said in answers.items())
+    answer(systemd, "busctl", f'case "$*" in\n{cases}esac')
+    assert logout().kills is kills
 
 
 def test_a_scope_lives_to_the_last_logout(systemd: Path) -> None:

@@ -199,7 +199,7 @@ def test_supervisor_whose_machine_is_taken_away_lets_the_run_save_first(
     assert wait_until_over(layout, 30)
     status = read_status(layout)
     assert (status.state, status.reason) == (State.STOPPED, "preempted")
-    assert "It had saved before." in status.remedy
+    assert "It saved first." in status.remedy
 
 
 def test_a_shutdown_that_signals_everybody_at_once(bench: Bench, round_number: int) -> None:

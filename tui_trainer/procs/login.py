@@ -9,6 +9,8 @@ the commands and screens that start runs, and by `doctor`. Where there is no sys
 from __future__ import annotations
 
 import os
+import pwd
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -62,13 +64,33 @@ def scope_of(what: str) -> list[str]:
 
 
 def _kills_user_processes() -> bool | None:
-    answer = _answers("busctl", "get-property", *_LOGIND, "KillUserProcesses")
-    return None if answer is None else answer == "b true"
+    """Whether the processes of this user are killed; some may be excluded, root is if nobody says otherwise."""
+    answer = _property("KillUserProcesses")
+    if answer != "b true":
+        return None if answer is None else False
+    only, excluded, user = _users("KillOnlyUsers"), _users("KillExcludeUsers"), _user()
+    return user not in excluded and (not only or user in only)
+
+
+def _property(name: str) -> str | None:
+    return _answers("busctl", "get-property", *_LOGIND, name)
+
+
+def _users(name: str) -> list[str]:
+    """A property that lists users, as `as 2 "root" "anna"`."""
+    kind, *rest = shlex.split(_property(name) or "") or [""]
+    return rest[1:] if kind == "as" else []
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _lingers() -> bool:
-    user = os.environ.get("USER") or os.environ.get("LOGNAME") or str(os.getuid())
-    return _answers("loginctl", "show-user", user, "--property=Linger") == "Linger=yes"
+    return _answers("loginctl", "show-user", _user(), "--property=Linger") == "Linger=yes"
 
 
 def _answers(*command: str) -> str | None:

@@ -53,8 +53,10 @@ def outcome_of(final: Event | None, evidence: Evidence, rung: Rung, stop: StopOr
         return Outcome(State.FAILED, verdict.reason, verdict.message, verdict.remedy)
     is_silent = final is None and not evidence.exceptions
     if was_preempted(final, stop) and (is_silent or isinstance(final, RunStopped)):
-        saved = "It had saved before." if isinstance(final, RunStopped) else "It could not save in time."
-        said = f"{saved} Start it again, here or elsewhere, to go on from its last checkpoint."
+        has_steps = final is None or final.step > 0
+        saved = "It saved first." if isinstance(final, RunStopped) else "It could not save in time."
+        again = "Start it again, here or elsewhere"
+        said = f"{saved} {again}, to go on from its last checkpoint." if has_steps else f"It had made no step. {again}."
         return Outcome(State.STOPPED, PREEMPTED, "the machine was taken away", said)
     if isinstance(final, RunStopped):
         return Outcome(State.STOPPED, final.reason)
