@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tui_trainer.procs.exits import REMEDIES, Evidence, classify, count_oom_kills, reason_of
