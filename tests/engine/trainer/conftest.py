@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -16,6 +15,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from tui_trainer.config.resolve import Layer, Values, resolve, typed_values
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.config.toml import parse_document
+from tui_trainer.engine.data.prepare import PreparedData
 from tui_trainer.engine.data.references import EvalReference
 from tui_trainer.engine.models.load import load_model_for_training
 from tui_trainer.engine.models.tokenizer import load_tokenizer
@@ -158,18 +158,17 @@ class Tiny:
             folder.mkdir(exist_ok=True)
         tokenizer = load_tokenizer(config.model)
         rows = random_rows(24) if rows is None else rows
-        data = data or SimpleNamespace(
-            train=rows,
-            eval=eval_rows,
-            collator=padded,
-            eval_collator=padded,
-            eval_references=list(references),
-            num_rows=len(rows),
-            fingerprint=fingerprint,
-            is_weighted=any("loss_weights" in row for row in rows),
-            num_left_out=None,
-            summary={},
-        )
+        fields: dict[str, Any] = {
+            "train": rows,
+            "eval": eval_rows,
+            "collator": padded,
+            "eval_collator": padded,
+            "fingerprint": fingerprint,
+            "num_rows": len(rows),
+            "is_weighted": any("loss_weights" in row for row in rows),
+            "eval_references": list(references),
+        }
+        data = data or PreparedData(**fields)
         arguments = training_arguments(config, layout)
         group = Group(0, 1, arguments.device)
         events = EventLog(layout, is_writer=True)

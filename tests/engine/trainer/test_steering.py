@@ -113,50 +113,48 @@ def test_other_fields(tiny: Any) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("fields", "word"),
-    [
-        ({"learning_rate": "fast"}, "number"),
-        ({"learning_rate": -1}, "from 0 to 10"),
-        ({"learning_rate": float("nan")}, "number"),
-        ({"learning_rate": True}, "number"),
-        ({"learning_rate": "x1e6"}, "from 0 to 10"),
-        ({"learning_rate": [1]}, "number"),
-        ({"save_steps": 2.5}, "whole"),
-        ({"save_steps": 5}, "save_strategy"),
-        ({"optim": "sgd"}, "cannot be changed"),
-        ({"learning_rate": 10**400}, "number"),
-        ({"max_steps": 1}, "has done 1 steps"),
-        ({"max_steps": 2.5}, "whole"),
-        ({"max_steps": 5, "num_train_epochs": 2}, "one of them"),
-        ({"max_steps": 5, "schedule": "jump"}, "stretch or keep"),
-        ({"schedule": "keep"}, "with it"),
-        ({}, "no field"),
-        ({"weight_decay": 0.2, "learning_rate": 99}, "from 0 to 10"),
-    ],
-)
-def test_a_value_that_makes_no_sense_is_refused_and_changes_nothing(
-    tiny: Any, fields: dict[str, Any], word: str
-) -> None:
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"learning_rate": "fast"}, "number"),
+    ({"learning_rate": -1}, "from 0 to 10"),
+    ({"learning_rate": float("nan")}, "number"),
+    ({"learning_rate": True}, "number"),
+    ({"learning_rate": "x1e6"}, "from 0 to 10"),
+    ({"learning_rate": [1]}, "number"),
+    ({"save_steps": 2.5}, "whole"),
+    ({"save_steps": 5}, "save_strategy"),
+    ({"optim": "sgd"}, "cannot be changed"),
+    ({"learning_rate": 10**400}, "number"),
+    ({"max_steps": 1}, "has done 1 steps"),
+    ({"max_steps": 2.5}, "whole"),
+    ({"max_steps": 5, "num_train_epochs": 2}, "one of them"),
+    ({"max_steps": 5, "schedule": "jump"}, "stretch or keep"),
+    ({"schedule": "keep"}, "with it"),
+    ({}, "no field"),
+    ({"weight_decay": 0.2, "learning_rate": 99}, "from 0 to 10"),
+]
+
+
+def test_values_that_make_no_sense_are_refused_and_change_nothing(tiny: Any) -> None:
     run = tiny.run("max_steps=3", "lr_scheduler_type=constant")
-    set_at(run, 1, **fields)
+    for fields, _ in REFUSED:
+        set_at(run, 1, **fields)
     run.train()
-    (applied,) = run.written(ControlApplied)
-    assert word in applied.error
+    refused = run.written(ControlApplied)
+    assert [word in applied.error for applied, (_, word) in zip(refused, REFUSED, strict=True)] == [True] * len(REFUSED)
     assert rates(run) == [1e-3] * 3
     assert run.trainer.args.weight_decay == 0.0
     assert len(run.written(RunFinished)) == 1
 
 
-@pytest.mark.parametrize(
-    "content", ["{broken", '{"id": "x", "command": "stop"}', '["stop"]', '{"command": "format"}', "", "7"]
-)
-def test_garbage_in_the_mailbox_is_refused_once(tiny: Any, content: str) -> None:
+def test_garbage_in_the_mailbox_is_refused_once(tiny: Any) -> None:
+    garbage = ["{broken", '{"id": "x", "command": "stop"}', '["stop"]', '{"command": "format"}', "", "7"]
     run = tiny.run("max_steps=3")
-    (run.layout.control / "00000000000000000001-aa.json").write_text(content)
+    for number, content in enumerate(garbage):
+        (run.layout.control / f"0000000000000000000{number}-aa.json").write_text(content)
     run.train()
-    (applied,) = run.written(ControlApplied)
-    assert applied.error
+    refused = run.written(ControlApplied)
+    assert len(refused) == len(garbage)
+    assert all(applied.error for applied in refused)
     assert os.listdir(run.layout.control) == []
     assert len(run.written(RunFinished)) == 1
 
