@@ -105,6 +105,7 @@ def test_a_key_file_that_names_no_key_is_refused(tmp_path: Path) -> None:
 
 
 def test_garbage_is_looked_for_again_once_the_workbench_stands() -> None:
+    gc.unfreeze()
     gc.disable()
     try:
         resume_collection()
@@ -112,7 +113,6 @@ def test_garbage_is_looked_for_again_once_the_workbench_stands() -> None:
         assert gc.get_freeze_count() > 0
     finally:
         gc.enable()
-        gc.unfreeze()
 
 
 def test_an_unforeseen_error_ends_the_workbench_without_a_traceback(

@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.models.messages import first_line
@@ -86,7 +87,8 @@ def _no_model(error: Exception) -> ConfigurationError:
 
 
 def _config_class(model_type: Any) -> type[PreTrainedConfig]:
-    known = [name for name in CONFIG_MAPPING if CONFIG_MAPPING[name] in MODEL_FOR_CAUSAL_LM_MAPPING]
+    # by their names: to look at the classes themselves, transformers would load hundreds of modules for 2.5 seconds
+    known = [name for name in CONFIG_MAPPING if name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES]
     if model_type is None:
         raise ConfigurationError.of(
             [Problem(f"{KEY}.model_type", "is missing", 'name an architecture, as model_type = "llama"')]
