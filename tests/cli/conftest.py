@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tui_trainer.cli import output
 from tui_trainer.cli.app import run
 from tui_trainer.runs.events import Event
 from tui_trainer.runs.identity import ProcessIdentity
@@ -62,6 +63,9 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 
     def do(*words: str) -> Printed:
         capsys.readouterr()
+        # a command of its own would not find consoles that another one made for another stdout
+        output.talk.cache_clear()
+        output.paper.cache_clear()
         code = run(words)
         printed = capsys.readouterr()
         return Printed(code, printed.out, printed.err)

@@ -194,7 +194,8 @@ NESTED = [
 ]
 
 
-def test_parquet_and_arrow(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_parquet_and_arrow(tmp_path: Path, suffix: str) -> None:
     table = pa.Table.from_pylist(NESTED)
     pq.write_table(table, tmp_path / "data.parquet", row_group_size=1)
     with pa.OSFile(str(tmp_path / "file.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -202,7 +203,9 @@ def test_parquet_and_arrow(tmp_path: Path) -> None:
     with pa.OSFile(str(tmp_path / "stream.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=1)
     for name in ("data.parquet", "file.arrow", "stream.arrow"):
-        source = opened(tmp_path / name)
+        packed = tmp_path / f"{name}{suffix}"
+        packed.write_bytes(COMPRESSIONS[suffix]((tmp_path / name).read_bytes()))
+        source = opened(packed)
         assert source.num_rows == 2
         assert source.rows(1, 9) == [NESTED[1]]
         first = source.rows(0, 1)[0]

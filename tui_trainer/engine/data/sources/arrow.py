@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from tui_trainer.engine.data.problems import Code
 from tui_trainer.engine.data.rows import BadRow, Heartbeat, Row, no_heartbeat
-from tui_trainer.engine.data.sources.content import MIN_FREE_BYTES
+from tui_trainer.engine.data.sources.content import MIN_FREE_BYTES, unpack
 from tui_trainer.engine.data.sources.file_fingerprint import file_fingerprint
 from tui_trainer.engine.data.sources.recognise import DataFile
 from tui_trainer.errors import DataError
@@ -39,12 +39,9 @@ class ArrowRows:
     def __init__(self, file: DataFile) -> None:
         self.name = str(file.path)
         self.fingerprint = file_fingerprint(file)
-        if file.compression:
-            raise DataError(
-                f"is {file.kind} inside {file.compression}", where=self.name, remedy="Unpack it; it compresses itself."
-            )
         try:
-            self._groups: _Groups = _ParquetGroups(file) if file.kind == "parquet" else _ArrowGroups(file)
+            source = _bytes_of(file)
+            self._groups: _Groups = _ParquetGroups(source) if file.kind == "parquet" else _ArrowGroups(source)
         except (pa.ArrowException, OSError) as error:
             raise DataError(
                 f"is broken {file.kind} data: {_first_line(error)}", where=self.name, remedy="Get or write it again."
@@ -113,6 +110,11 @@ def without_absent(value: Any) -> Any:
     return value
 
 
+def _bytes_of(file: DataFile) -> pa.NativeFile:
+    """The bytes of a file as Arrow reads them; of a compressed one they are unpacked first."""
+    return pa.PythonFile(unpack(file.path, file.compression)) if file.compression else pa.memory_map(str(file.path))
+
+
 class _Groups(ABC):
     """Groups of rows of a file, read one at a time."""
 
@@ -148,8 +150,8 @@ class _ParquetGroups(_Groups):
     where it ends, is kept in a temporary file, so that no later jump has to unpack it again.
     """
 
-    def __init__(self, file: DataFile) -> None:
-        self._file = pq.ParquetFile(file.path, memory_map=True)
+    def __init__(self, source: pa.NativeFile) -> None:
+        self._file = pq.ParquetFile(source)
         self.schema = self._file.schema_arrow
         metadata = self._file.metadata
         self._pieces: list[_Piece] = []
@@ -218,9 +220,8 @@ def _pieces_of(group: int, num_rows: int, num_bytes: int) -> list[_Piece]:
 
 
 class _ArrowGroups(_Groups):
-    def __init__(self, file: DataFile) -> None:
+    def __init__(self, source: pa.NativeFile) -> None:
         self._fault: Exception | None = None
-        source = pa.memory_map(str(file.path))
         try:
             reader = pa.ipc.open_file(source)
             self._batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]

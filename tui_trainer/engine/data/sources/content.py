@@ -69,6 +69,19 @@ def open_content(path: Path, compression: Compression) -> Content:
     return _Unpacked(path, compression) if compression else _Plain(path)
 
 
+def unpack(path: Path, compression: Compression) -> IO[bytes]:
+    """A temporary file with all unpacked bytes of a file, as far as they are whole.
+
+    Raises:
+        DataError: the file cannot be opened.
+        MachineError: there is no room for them.
+    """
+    content = _Unpacked(path, compression)
+    while content.next_chunk():
+        pass
+    return content.copy
+
+
 def read_head(path: Path, compression: Compression, size: int) -> bytes:
     """The first unpacked bytes of a file; fewer if it is short or broken."""
     try:
@@ -121,7 +134,7 @@ class _Unpacked:
             raise unreadable(path, error) from None
         self._path = path
         self._compression = compression
-        self._copy = tempfile.TemporaryFile(prefix="tui-trainer-")  # noqa: SIM115 - lives as long as this object
+        self.copy = tempfile.TemporaryFile(prefix="tui-trainer-")  # noqa: SIM115 - lives as long as this object
         self._is_begun = self._is_done = False
         self.fault = ""
 
@@ -139,7 +152,7 @@ class _Unpacked:
         return chunk
 
     def read_at(self, offset: int, size: int) -> bytes:
-        return _pread(self._copy, offset, size, self._path)
+        return _pread(self.copy, offset, size, self._path)
 
     def _keep(self, chunk: bytes) -> None:
         folder = tempfile.gettempdir()
@@ -149,8 +162,8 @@ class _Unpacked:
                 where=str(self._path),
                 remedy="Free some space, or set TMPDIR to a folder with more.",
             )
-        self._copy.write(chunk)
-        self._copy.flush()
+        self.copy.write(chunk)
+        self.copy.flush()
 
 
 def _pread(file: IO[bytes], offset: int, size: int, path: Path) -> bytes:
