@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ SOUND: dict[str, Any] = {
 LLAMA = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 300}
 SCRATCH = {"model": {"name_or_path": None, "from_scratch": LLAMA, "tokenizer_name_or_path": "builtin:bytes"}}
 LORA = {"r": 8}
+FP16 = {"fp16": True}
 NO_EVAL = {"data": {"eval_split": None}, "training": {"eval_strategy": "no"}}
 SLURM = {"backend": "slurm", "slurm_options": {"gpus-per-node": 4}}
 GPU = Facts(num_gpus=2, has_bf16=True, gpu_memory_bytes=(24 << 30, 24 << 30))
@@ -244,6 +246,13 @@ ERRORS: list[Case] = [
     ("uneven", {"launch": {"num_machines": 2, "num_processes": 3}}, "launch.num_processes", "evenly"),
     ("too many processes", {"launch": {"num_processes": 3}}, "launch.num_processes", "more than its 2 GPUs"),
     ("no such GPU", {"launch": {"gpu_ids": [0, 2]}}, "launch.gpu_ids", "no GPU 2"),
+    (
+        "optimiser of DeepSpeed",
+        {"training": {"deepspeed": {"optimizer": {}}}},
+        "training.deepspeed",
+        "optimizer of its",
+    ),
+    ("schedule of DeepSpeed", {"training": {"deepspeed": {"scheduler": {}}}}, "training.deepspeed", "scheduler of its"),
     ("a GPU twice", {"launch": {"gpu_ids": [1, 1]}}, "launch.gpu_ids", "each once"),
     ("GPUs and processes", {"launch": {"gpu_ids": [0], "num_processes": 2}}, "launch.gpu_ids", "1 GPUs for 2"),
     ("no address", {"launch": {"num_machines": 2}}, "launch.main_process_ip", "needed"),
@@ -349,6 +358,25 @@ WARNINGS: list[Case] = [
     ),
     ("FSDP of one", {"training": {"fsdp": True}, "launch": {"num_processes": 1}}, "training.fsdp", "nothing to spread"),
     ("FSDP settings alone", {"training": {"fsdp_config": {"version": 2}}}, "training.fsdp_config", "without"),
+    (
+        "FSDP of old",
+        {"training": {"fsdp": True, "fsdp_config": {"fsdp_version": 1}}},
+        "training.fsdp_config",
+        "about to be removed",
+    ),
+    (
+        "pieces of FSDP",
+        {"training": {"fsdp": True, "fsdp_config": {"state_dict_type": "SHARDED_STATE_DICT"}}},
+        "training.fsdp_config",
+        "no model",
+    ),
+    (
+        "pieces of DeepSpeed",
+        {"training": {"deepspeed": {"zero_optimization": {"stage": 3}}}},
+        "training.deepspeed",
+        "no model",
+    ),
+    ("evaluation in 16 bits", {"training": {"bf16_full_eval": True}}, "training.bf16_full_eval", "no effect"),
     ("options of no job", {"launch": {"slurm_options": {"time": 1}}}, "launch.slurm_options", "no effect"),
     ("a job without GPUs", {"launch": {"backend": "slurm"}}, "launch.slurm_options", "asks for no GPU"),
 ]
@@ -403,6 +431,45 @@ def test_bf16_on_hardware_without_it() -> None:
         "error",
     )
     assert _check({"training": {"bf16": True}}, facts=GPU) == []
+    for table, key in (
+        ({"training": {"tf32": True}}, "training.tf32"),
+        ({"model": {"attn_implementation": "flash_attention_2"}, "training": FP16}, "model.attn_implementation"),
+    ):
+        assert [problem.key for problem in _check(table, facts=old)] == [key]
+
+
+def test_gpus_are_named_as_the_driver_counts_them() -> None:
+    hidden = Facts(num_gpus=2, gpu_indices=(4, 5))
+    assert _check({"launch": {"gpu_ids": [4, 5]}}, facts=hidden) == []
+    _expect(
+        _check({"launch": {"gpu_ids": [0, 4]}}, facts=hidden),
+        ("", {}, "launch.gpu_ids", "no GPU 0 here, or CUDA_VISIBLE_DEVICES hides it: 4, 5"),
+        "error",
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "package"),
+    [
+        ({"model": {"quantization": "nf4"}, "lora": LORA}, "model.quantization", "bitsandbytes"),
+        (
+            {"model": {"attn_implementation": "flash_attention_2"}, "training": FP16},
+            "model.attn_implementation",
+            "kernels",
+        ),
+        ({"training": {"deepspeed": {"train_batch_size": "auto"}}}, "training.deepspeed", "deepspeed"),
+        ({"training": {"use_liger_kernel": True}}, "training.use_liger_kernel", "liger-kernel"),
+        ({"training": {"optim": "adamw_8bit"}}, "training.optim", "bitsandbytes"),
+        ({"training": {"optim": "galore_adamw", "optim_target_modules": "x"}}, "training.optim", "galore-torch"),
+        ({"training": {"optim": "stable_adamw"}}, "training.optim", "torch-optimi"),
+    ],
+)
+def test_packages_that_are_missing_are_told_before_the_run(table: dict[str, Any], key: str, package: str) -> None:
+    bare, full = (replace(GPU, packages=frozenset(names)) for names in ((), (package,)))
+    (problem,) = [problem for problem in _check(table, facts=bare) if problem.severity == "error"]
+    assert problem.key == key
+    assert f"needs the package {package}" in problem.message or f"or {package}" in problem.message
+    assert [problem for problem in _check(table, facts=full) if problem.severity == "error"] == []
 
 
 def test_rows_are_weighed_against_the_batch() -> None:

@@ -62,3 +62,13 @@ def test_an_adapter_that_comes_or_goes_is_another_model() -> None:
     for old, new in ((dumped(), dumped("lora.r=4")), (dumped("lora.r=4"), dumped())):
         refused = [difference.key for difference in differences(old, new) if difference.effect is Effect.REFUSED]
         assert "lora" in {key.partition(".")[0] for key in refused}
+
+
+@pytest.mark.parametrize("name", ["fsdp", "deepspeed"])
+def test_files_of_fsdp_and_deepspeed_cannot_be_read_without(name: str) -> None:
+    without, used = dumped(), dumped(f"training.{name}=a")
+    for old, new in ((without, used), (used, without)):
+        (found,) = differences(old, new)
+        assert (found.key, found.effect) == (f"training.{name}", Effect.REFUSED)
+    (other,) = differences(used, dumped(f"training.{name}=b"))
+    assert other.effect is Effect.INEXACT

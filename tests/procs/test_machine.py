@@ -22,10 +22,10 @@ from tui_trainer.procs.machine import MachineSampler
 GIB = 1 << 30
 
 RECORDED = """\
-0, GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77, NVIDIA A100-SXM4-80GB, 81920, 61440, 98
-1, GPU-0e1b3c44-7c1e-4b7c-8f0a-0d6e7a1b2c3d, NVIDIA A100-SXM4-80GB, 81920, 4, 0
-2, GPU-9f8e7d6c-5b4a-3928-1706-f5e4d3c2b1a0, NVIDIA A100-SXM4-80GB MIG 1g.10gb, [N/A], [N/A], [N/A]
-3, GPU-11112222-3333-4444-5555-666677778888, Tesla K40m, Rev. B, 11441, [Unknown Error], [Not Supported]
+0, GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77, 8.0, NVIDIA A100-SXM4-80GB, 81920, 61440, 98
+1, GPU-0e1b3c44-7c1e-4b7c-8f0a-0d6e7a1b2c3d, 8.0, NVIDIA A100-SXM4-80GB, 81920, 4, 0
+2, GPU-9f8e7d6c-5b4a-3928-1706-f5e4d3c2b1a0, [N/A], NVIDIA A100-SXM4-80GB MIG 1g.10gb, [N/A], [N/A], [N/A]
+3, GPU-11112222-3333-4444-5555-666677778888, 3.5, Tesla K40m, Rev. B, 11441, [Unknown Error], [Not Supported]
 """
 
 
@@ -41,8 +41,9 @@ def install_nvidia_smi(directory: Path, script: str, monkeypatch: pytest.MonkeyP
 def test_recorded_lines() -> None:
     gpus = [gpu for line in RECORDED.splitlines() if (gpu := parse_gpu(line))]
     assert gpus[0] == Gpu(
-        0, "NVIDIA A100-SXM4-80GB", 80 * GIB, 60 * GIB, 98.0, "GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77"
+        0, "NVIDIA A100-SXM4-80GB", 80 * GIB, 60 * GIB, 98.0, "GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77", 8.0
     )
+    assert [gpu.has_bf16 for gpu in gpus] == [True, True, None, False]
     assert (gpus[2].memory_total, gpus[2].memory_used, gpus[2].utilization) == (None, None, None)
     assert gpus[3].name == "Tesla K40m, Rev. B"
     assert (gpus[3].memory_total, gpus[3].memory_used, gpus[3].utilization) == (11441 << 20, None, None)
@@ -81,6 +82,13 @@ def test_lines_that_are_no_gpu(line: str) -> None:
 def test_visible_gpus_are_those_cuda_would_see(variable: str | None, indices: list[int]) -> None:
     gpus = [gpu for line in RECORDED.splitlines() if (gpu := parse_gpu(line))]
     assert [gpu.index for gpu in visible_gpus(gpus, variable)] == indices
+
+
+def test_a_part_of_a_divided_gpu_is_one_gpu() -> None:
+    gpus = [gpu for line in RECORDED.splitlines()[:2] if (gpu := parse_gpu(line))]
+    (part,) = visible_gpus(gpus, "MIG-GPU-5d5ba0d6/7/0,MIG-c0ffee")
+    assert (part.uuid, part.memory_total, part.has_bf16) == ("MIG-GPU-5d5ba0d6/7/0", None, True)
+    assert visible_gpus([], "MIG-c0ffee") == []
 
 
 def test_gpus_of_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

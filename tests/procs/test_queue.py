@@ -60,7 +60,7 @@ def line(tmp_path: Path) -> Line:
 
 def four_gpus(monkeypatch: pytest.MonkeyPatch, folder: Path, *used_mebibytes: int) -> None:
     """A driver that tells of GPUs with so much memory in use."""
-    rows = [f"{at}, GPU-{at}, A100, 40960, {used}, 0" for at, used in enumerate(used_mebibytes)]
+    rows = [f"{at}, GPU-{at}, 8.0, A100, 40960, {used}, 0" for at, used in enumerate(used_mebibytes)]
     program = folder / "nvidia-smi"
     program.write_text("#!/bin/sh\ncat <<END\n" + "\n".join(rows) + "\nEND\n")
     program.chmod(0o755)

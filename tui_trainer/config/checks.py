@@ -5,7 +5,7 @@ The rules are in `rules`, a file for each concern.
 
 from __future__ import annotations
 
-from tui_trainer.config.rules import data, loop, model, parallel, precision, resources, sampling, secrets
+from tui_trainer.config.rules import data, loop, model, packages, parallel, precision, resources, sampling, secrets
 from tui_trainer.config.rules.facts import Facts, Rule
 from tui_trainer.config.rules.sampling import check_sampling
 from tui_trainer.config.schema import RunConfig
@@ -18,6 +18,7 @@ RULES: tuple[Rule, ...] = (
     *data.RULES,
     *loop.RULES,
     *precision.RULES,
+    *packages.RULES,
     *parallel.RULES,
     *resources.RULES,
     *sampling.RULES,

@@ -16,12 +16,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.config.slurm import SUBMIT_SCRIPT, slurm_files
+from tui_trainer.config.training import TrainingConfig
 
 ACCELERATE_FILE = "accelerate.yaml"
+WHOLE = "FULL_STATE_DICT"
+"""FSDP's word for weights that are gathered when they are saved."""
 TRAINER = ("-m", "tui_trainer.engine.train")
 """What every process runs, followed by the run directory."""
 
@@ -123,6 +126,17 @@ def effective_precision(config: RunConfig) -> Literal["no", "bf16", "fp16"]:
     return "fp16" if config.training.fp16 else "no"
 
 
+def fsdp_settings(training: TrainingConfig) -> dict[str, Any]:
+    """The settings of FSDP by their short names; empty without any, or where they stand in a file of their own."""
+    given = training.fsdp_config if isinstance(training.fsdp_config, Mapping) else {}
+    return {name.removeprefix("fsdp_"): value for name, value in given.items()}
+
+
+def saves_whole_weights(training: TrainingConfig) -> bool:
+    """Whether FSDP gathers the weights of a checkpoint into one model, instead of leaving each process its piece."""
+    return str(fsdp_settings(training).get("state_dict_type", WHOLE)) == WHOLE
+
+
 def _gpus_per_node(config: RunConfig) -> int:
     """GPUs that a batch job asks for on each node: gpus-per-node = 8, gres = "gpu:8" or "gpu:a100:8"."""
     options = config.launch.slurm_options
@@ -198,11 +212,10 @@ def _fsdp_environment(config: RunConfig) -> dict[str, str]:
 
     `TrainingArguments` itself tells it only afterwards, and then saving whole weights has no back end for them.
     """
-    given = config.training.fsdp_config if isinstance(config.training.fsdp_config, Mapping) else {}
-    settings = {name.removeprefix("fsdp_"): value for name, value in given.items()}
+    settings = fsdp_settings(config.training)
     return {
         "ACCELERATE_USE_FSDP": "true",
         "FSDP_VERSION": str(settings.get("version", 2)),
-        "FSDP_STATE_DICT_TYPE": str(settings.get("state_dict_type", "FULL_STATE_DICT")),
+        "FSDP_STATE_DICT_TYPE": str(settings.get("state_dict_type", WHOLE)),
         "FSDP_OFFLOAD_PARAMS": str(bool(settings.get("cpu_offload", False))).lower(),
     }

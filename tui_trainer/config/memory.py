@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tui_trainer.config.launch import effective_precision
+from tui_trainer.config.launch import effective_precision, fsdp_settings
 from tui_trainer.config.optimisers import ADAM, FOLLOWS_WEIGHTS, OPTIMISERS
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.config.shape import ModelShape, Part, num_trainable_parameters, shape_from_config
@@ -175,8 +175,7 @@ class _Shards:
             return cls()
         share = 1.0 / world_size
         if training.fsdp:
-            given = training.fsdp_config if isinstance(training.fsdp_config, Mapping) else {}
-            settings = {name.removeprefix("fsdp_"): value for name, value in given.items()}
+            settings = fsdp_settings(training)
             held = 0.0 if settings.get("cpu_offload") else share
             layers = 2.0 if settings.get("reshard_after_forward", True) else float("inf")
             return cls(held, held, held, True, layers)
@@ -243,8 +242,8 @@ def _activation_bytes(config: RunConfig, shape: ModelShape, types: _Types, num_t
 
 
 def _is_recomputed(training: TrainingConfig) -> bool:
-    fsdp = training.fsdp_config if isinstance(training.fsdp_config, Mapping) else {}
-    return bool(training.activation_checkpointing) or bool(training.fsdp and fsdp.get("activation_checkpointing"))
+    is_fsdp = bool(training.fsdp) and bool(fsdp_settings(training).get("activation_checkpointing"))
+    return bool(training.activation_checkpointing) or is_fsdp
 
 
 def _layer_bytes(config: RunConfig, shape: ModelShape, types: _Types) -> float:

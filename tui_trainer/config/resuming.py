@@ -53,6 +53,7 @@ class Difference:
 OTHER_MODEL = "the checkpoint's weights would be loaded into another model, and fit it or not"
 OTHER_ROWS = "the rows are others: they would be begun from the first one"
 OTHER_ORDER = "the order of the rows is another: some of this epoch would come twice, others not at all"
+OTHER_FILES = "the checkpoint's files can be read only the way they were written: refused even then"
 OTHER_OPTIMISER = "the optimiser would start afresh, without what it knows of the gradients"
 
 REFUSED: dict[str, str] = {
@@ -168,6 +169,9 @@ APPLIED: dict[str, str] = {
     ),
 }
 
+_SPREAD = ("training.fsdp", "training.deepspeed")
+"""What writes checkpoints in files of its own; to begin or to end with it makes them unreadable."""
+
 INEXACT = frozenset(
     {
         "model.attn_implementation",
@@ -221,6 +225,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Differen
     for key in [*after, *(key for key in before if key not in after)]:
         if before.get(key) != after.get(key) and key != "name":
             effect, note = effect_of(key)
+            if key in _SPREAD and bool(before.get(key)) != bool(after.get(key)):
+                effect, note = Effect.REFUSED, OTHER_FILES
             found.append(Difference(key, before.get(key), after.get(key), effect, note))
     ranks = list(Effect)
     return sorted(found, key=lambda difference: ranks.index(difference.effect))

@@ -21,7 +21,7 @@ REMEDIES: dict[str, str] = {
     "out_of_memory": "The machine ran out of memory and the kernel killed the run. Use fewer "
     "training.dataloader_num_workers, a smaller model or batch, or a machine with more memory.",
     "gpu_out_of_memory": "Halve training.per_device_train_batch_size and double training.gradient_accumulation_steps, "
-    "lower data.max_length, or set training.gradient_checkpointing = true.",
+    "lower data.max_length, or set training.activation_checkpointing = true.",
     "shared_memory": "Set training.dataloader_num_workers = 0, or give the container more shared memory "
     "(--shm-size, --ipc=host).",
     "nan": "Lower training.learning_rate or raise training.warmup_steps, use bf16 rather than fp16, and look at the "
@@ -82,6 +82,7 @@ _PATTERNS: dict[str, re.Pattern[str]] = {
         "gpu_error": (
             r"\b(cuda|hip|cublas|cudnn|nvml)\b.{0,20}error|\bXid\b",
             r"device-side assert|illegal memory access|no kernel image",
+            r"No CUDA GPUs are available|NVIDIA driver on your system is too old|unspecified launch failure",
             r"CUBLAS_STATUS|CUDNN_STATUS",
         ),
         "package": (r"\b(ModuleNotFoundError|ImportError|PackageNotFoundError)\b",),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from tui_trainer.config.checks import Facts
+from tui_trainer.config.packages import OPTIONAL
 from tui_trainer.paths import runs_dir
 from tui_trainer.procs.hardware import Gpu, detect_gpus, read_disk_free, read_memory, usable_cpus
 from tui_trainer.redact import redact_arguments
@@ -26,6 +28,7 @@ LIBRARIES = (
     "bitsandbytes",
     "deepspeed",
     "flash-attn",
+    "liger-kernel",
 )
 """The packages whose version can change what a run computes."""
 
@@ -37,11 +40,26 @@ def machine_facts() -> Facts:
     gpus = detect_gpus()
     return Facts(
         num_gpus=len(gpus),
+        gpu_indices=tuple(gpu.index for gpu in gpus),
+        has_bf16=have_bf16(gpus),
+        packages=installed_packages(),
         gpu_memory_bytes=tuple(gpu.memory_total for gpu in gpus if gpu.memory_total is not None),
         num_cpus=usable_cpus(),
         memory_bytes=read_memory()[1],
         free_disk_bytes=read_disk_free(runs_dir()),
     )
+
+
+def have_bf16(gpus: Sequence[Gpu]) -> bool | None:
+    """Whether all GPUs compute in bfloat16; None if one of them does not tell, or there is none."""
+    known = {gpu.has_bf16 for gpu in gpus}
+    return False if False in known else None if None in known or not known else True
+
+
+@cache
+def installed_packages() -> frozenset[str]:
+    """Those of `config.packages.OPTIONAL` that this environment has."""
+    return frozenset(name for name in OPTIONAL if _version(name) is not None)
 
 
 def library_versions() -> dict[str, str]:

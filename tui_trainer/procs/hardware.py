@@ -14,10 +14,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-GPU_QUERY = "index,uuid,name,memory.total,memory.used,utilization.gpu"
+GPU_QUERY = "index,uuid,compute_cap,name,memory.total,memory.used,utilization.gpu"
 CSV_FORMAT = ("--format=csv,noheader,nounits",)
 _TIMEOUT_SECONDS = 10.0
 _MEBIBYTE = 1 << 20
+_FIRST_WITH_BF16 = 8.0
+_PART = "MIG-"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Gpu:
         name: what its maker calls it.
         memory_total, memory_used: bytes; None where the driver does not tell, as on parts of a divided GPU.
         utilization: share of time it computed, in percent; None likewise.
-        uuid: its name for good, "GPU-…".
+        uuid: its name for good, "GPU-…", or "MIG-…" for a part of a divided GPU.
+        compute_capability: 8.0 for Ampere, which is the first that has bfloat16; None if the driver does not tell.
     """
 
     index: int
@@ -38,6 +41,12 @@ class Gpu:
     memory_used: int | None
     utilization: float | None
     uuid: str = ""
+    compute_capability: float | None = None
+
+    @property
+    def has_bf16(self) -> bool | None:
+        """Whether it computes in bfloat16; None if that is not known."""
+        return None if self.compute_capability is None else self.compute_capability >= _FIRST_WITH_BF16
 
 
 def detect_gpus() -> list[Gpu]:
@@ -60,25 +69,37 @@ def gpu_memory_by_process() -> dict[int, int]:
 def parse_gpu(line: str) -> Gpu | None:
     """A GPU from a line of `nvidia-smi --query-gpu` as asked here; None if it is none, as a message of the driver."""
     fields = [field.strip() for field in line.split(",")]
-    if len(fields) < 6 or not fields[0].isdigit():
+    if len(fields) < 7 or not fields[0].isdigit():
         return None
     # a name may hold commas, the fields around it do not
-    index, uuid, *name, total, used, utilization = fields
-    return Gpu(int(index), ", ".join(name), _mebibytes(total), _mebibytes(used), _number(utilization), uuid)
+    index, uuid, capability, *name, total, used, utilization = fields
+    sizes = _mebibytes(total), _mebibytes(used)
+    return Gpu(int(index), ", ".join(name), *sizes, _number(utilization), uuid, _number(capability))
 
 
 def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
-    """The GPUs that CUDA_VISIBLE_DEVICES leaves: numbers or beginnings of uuids, up to the first that names none."""
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves: numbers or beginnings of uuids, up to the first that names none.
+
+    Of parts of divided GPUs a process sees one, whatever is named after it.
+    """
     if variable is None:
         return list(gpus)
     chosen: list[Gpu] = []
     for name in variable.split(","):
         name = name.strip()
+        if name.startswith(_PART):
+            return [_part(name, gpus)] if gpus and not chosen else chosen
         found = [gpu for gpu in gpus if name and (str(gpu.index) == name or gpu.uuid.startswith(name))]
         if len(found) != 1 or found[0] in chosen:
             break
         chosen.append(found[0])
     return chosen
+
+
+def _part(name: str, gpus: Sequence[Gpu]) -> Gpu:
+    """A part of a divided GPU, of which the driver's table tells nothing but what all of its GPUs are."""
+    capabilities = {gpu.compute_capability for gpu in gpus}
+    return Gpu(0, "part of a GPU", None, None, None, name, capabilities.pop() if len(capabilities) == 1 else None)
 
 
 def _number(text: str) -> float | None:

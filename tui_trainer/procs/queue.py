@@ -237,7 +237,12 @@ class Queue:
 
 
 def visible_devices(gpu_ids: Sequence[int]) -> dict[str, str]:
-    """The environment variables that give a run its GPUs, and no others."""
+    """The environment variables that give a run its GPUs, and no others.
+
+    A part of a divided GPU has no number; the environment that names it stays as it is.
+    """
+    if "MIG-" in os.environ.get("CUDA_VISIBLE_DEVICES", ""):
+        return {}
     ids = ",".join(map(str, gpu_ids))
     return {"CUDA_VISIBLE_DEVICES": ids, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if ids else {}
 

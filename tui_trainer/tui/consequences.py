@@ -12,6 +12,7 @@ from tui_trainer.config.derive import RunPlan, plan_run
 from tui_trainer.config.launch import num_processes
 from tui_trainer.config.memory import MemoryEstimate, ModelShape, checkpoint_bytes, estimate_memory
 from tui_trainer.config.schedule import learning_rate_at, schedule_problem
+from tui_trainer.procs.facts import have_bf16, installed_packages
 from tui_trainer.runs.series import Series
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.feeds.dataset import DatasetState
@@ -44,6 +45,9 @@ def consequences(config: RunConfig, dataset: DatasetState, reading: MachineReadi
     shape = ModelShape.from_dict(dataset.shape) if dataset.shape else None
     facts = Facts(
         num_gpus=num_gpus,
+        gpu_indices=tuple(gpu.index for gpu in gpus),
+        has_bf16=have_bf16(gpus),
+        packages=installed_packages(),
         gpu_memory_bytes=tuple(gpu.memory_total for gpu in gpus if gpu.memory_total),
         memory_bytes=reading.memory_available if reading else None,
         free_disk_bytes=reading.disk_free if reading else None,

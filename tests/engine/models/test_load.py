@@ -17,6 +17,7 @@ from tests.engine.tiny import save_tiny, tiny_model
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.models import placement
 from tui_trainer.engine.models.load import load_model_for_chat, load_model_for_training
+from tui_trainer.engine.models.spread import whole_shape, whole_size
 from tui_trainer.engine.models.tokenizer import load_tokenizer
 from tui_trainer.errors import ConfigurationError, DataError, MachineError, RefusedError, UsageError
 
@@ -345,7 +346,7 @@ def test_memory_decides_the_type_and_says_no_with_numbers(tiny_folder: Path, mon
 def test_a_gpu_is_taken_only_if_it_has_room(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     config = tiny_model().config
     free = [1 << 30, 40 << 30]
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (free[index], 80 << 30))
@@ -361,3 +362,55 @@ def test_the_loader_is_silent(tiny_folder: Path, capfd: pytest.CaptureFixture[st
     load_model_for_chat(str(tiny_folder))
     assert "%|" not in capfd.readouterr().err
     assert not transformers_logging.is_progress_bar_enabled()
+
+
+def test_a_run_on_the_cpu_of_a_gpu_box_is_one_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0) if device.index == 3 else (7, 5))
+    monkeypatch.setattr(placement, "is_flash_attn_2_available", lambda: True)
+    model_class = type(tiny_model())
+    for use_cpu, dtype, attention in ((True, torch.float32, "sdpa"), (False, torch.bfloat16, "flash_attention_2")):
+        config = make(lora={}, training={"use_cpu": use_cpu, "bf16": True})
+        assert placement.training_dtype(config) == dtype
+        assert placement.attention_for_training(config, model_class, dtype) == attention
+    for device, best in (("cpu", "sdpa"), ("cuda:3", "flash_attention_2"), ("cuda:0", "sdpa")):
+        assert placement.best_attention(model_class, torch.device(device), is_half=True) == best
+
+
+def test_bfloat16_that_is_only_imitated_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert placement.training_dtype(make(lora={})) == torch.float32
+
+
+def test_memory_that_torch_keeps_for_itself_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, figure in (
+        ("mem_get_info", (3 << 30, 8 << 30)),
+        ("memory_reserved", 4 << 30),
+        ("memory_allocated", 1 << 30),
+    ):
+        monkeypatch.setattr(torch.cuda, name, lambda device, figure=figure: figure)
+    assert placement.free_memory(torch.device("cuda:0")) == 6 << 30
+
+
+def test_whole_layers_beside_an_adapter_are_trained_in_float32_under_mixed_precision(tiny_folder: Path) -> None:
+    sections: dict[str, Any] = {
+        "model": {"name_or_path": str(tiny_folder), "dtype": "bfloat16"},
+        "lora": {"r": 2, "modules_to_save": ["lm_head"]},
+    }
+    for training, expected in (
+        ({"bf16": True, "use_cpu": True}, {torch.float32}),
+        ({"use_cpu": True}, {torch.float32, torch.bfloat16}),
+    ):
+        model = trained(make(**sections, training=training))
+        assert {weight.dtype for weight in model.parameters() if weight.requires_grad} == expected
+        assert model.get_base_model().model.embed_tokens.weight.dtype == torch.bfloat16
+
+
+def test_a_weight_in_pieces_tells_its_whole_size() -> None:
+    weight = torch.empty(0)
+    assert (whole_shape(weight), whole_size(weight)) == ((0,), 0)
+    weight.ds_shape, weight.ds_numel = torch.Size([5, 4]), 20  # type: ignore[attr-defined]
+    assert (whole_shape(weight), whole_size(weight)) == ((5, 4), 20)

@@ -431,3 +431,13 @@ def test_a_run_killed_before_its_last_word_says_it_at_the_next_start(tiny: Any, 
     assert [event.step for event in second.written(CheckpointSaved)] == [4, 6]
     assert (tmp_path / "nas" / second.layout.id / "step-000006").is_dir()
     assert rows(second) == rows(whole)
+
+
+@pytest.mark.parametrize(("name", "file"), [("FSDP", "pytorch_model_fsdp.bin"), ("DeepSpeed", "global_step2")])
+def test_a_checkpoint_that_only_fsdp_or_deepspeed_reads_says_so(tiny: Any, name: str, file: str) -> None:
+    given = (*SAVING, "save_steps=2", "max_steps=4")
+    first = tiny.run(*given)
+    killed(first, before=4)
+    (first.layout.checkpoint(2) / file).touch()
+    with pytest.raises(RefusedError, match=f"was written with {name}"):
+        tiny.run(*given)

@@ -18,6 +18,7 @@ from tests.slow_disk import SlowDisk
 from tui_trainer.config.course import Course
 from tui_trainer.config.schedule import learning_rate_at
 from tui_trainer.engine.trainer import mailbox
+from tui_trainer.engine.trainer.live import Refused, planned_change
 from tui_trainer.engine.trainer.parking import ParkedModel, movable_tensors
 from tui_trainer.errors import CancelledError
 from tui_trainer.runs.control import send, waiting
@@ -484,3 +485,13 @@ def test_on_a_slow_disk_every_command_is_carried_out_once_and_in_order(
     assert [event.id for event in applied] == sent
     assert [event.error for event in applied] == [None] * 5
     assert rates(run)[-1] == pytest.approx(5e-4)
+
+
+def test_the_norm_that_deepspeed_cuts_at_is_not_changed_in_name_only(tiny: Any) -> None:
+    run = tiny.run()
+    run.trainer.is_deepspeed_enabled = True
+    with pytest.raises(Refused, match="DeepSpeed cuts gradients itself"):
+        planned_change({"max_grad_norm": 0.5}, run.trainer)
+    run.trainer.is_deepspeed_enabled = False
+    planned_change({"max_grad_norm": 0.5}, run.trainer)()
+    assert run.trainer.args.max_grad_norm == 0.5

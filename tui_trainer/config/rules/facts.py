@@ -16,6 +16,7 @@ class Facts:
 
     Attributes:
         num_gpus: usable GPUs of this machine.
+        gpu_indices: their numbers, as `nvidia-smi` counts and `launch.gpu_ids` means them; empty if not known.
         gpu_memory_bytes: memory of each of them.
         has_bf16: whether its GPUs compute in bfloat16.
         num_cpus: usable cores.
@@ -24,9 +25,11 @@ class Facts:
         num_train_rows: prepared rows to train on.
         longest: tokens of the longest of them.
         model_shape: sizes of the model.
+        packages: those of `config.packages.OPTIONAL` that are installed.
     """
 
     num_gpus: int | None = None
+    gpu_indices: tuple[int, ...] = ()
     gpu_memory_bytes: tuple[int, ...] = ()
     has_bf16: bool | None = None
     num_cpus: int | None = None
@@ -35,6 +38,7 @@ class Facts:
     num_train_rows: int | None = None
     longest: int | None = None
     model_shape: ModelShape | None = None
+    packages: frozenset[str] | None = None
 
     def is_without_gpu(self, config: RunConfig) -> bool:
         """Whether the run will find no GPU on this machine, or is not to use one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from tui_trainer.config.launch import num_processes, runs_on_cpu
+from tui_trainer.config.launch import WHOLE, fsdp_settings, num_processes, runs_on_cpu, saves_whole_weights
 from tui_trainer.config.rules.facts import Facts, error, warning
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.errors import Problem
@@ -56,8 +56,10 @@ def gpus(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     if not chosen or len(set(chosen)) != len(chosen) or min(chosen) < 0:
         yield error(key, "must name at least one GPU, each once", "set [0] for the first")
         return
-    if facts.num_gpus is not None and max(chosen) >= facts.num_gpus and launch.backend == "local":
-        yield error(key, f"there is no GPU {max(chosen)} here, they are numbered 0 to {facts.num_gpus - 1}", "mend it")
+    known = facts.gpu_indices or tuple(range(facts.num_gpus or 0))
+    if known and launch.backend == "local" and (absent := [number for number in chosen if number not in known]):
+        names = ", ".join(map(str, known))
+        yield error(key, f"there is no GPU {absent[0]} here, or CUDA_VISIBLE_DEVICES hides it: {names}", "mend it")
     here = num_processes(config, facts.num_gpus or 0) // launch.num_machines
     if here != len(chosen):
         yield error(
@@ -105,9 +107,40 @@ def sharding(config: RunConfig, facts: Facts) -> Iterator[Problem]:
             "set it to false",
             "training.load_best_model_at_end",
         )
-    stage = (training.deepspeed.get("zero_optimization") or {}) if isinstance(training.deepspeed, Mapping) else {}
-    if training.auto_find_batch_size and stage.get("stage") == 3:
+    if training.fsdp and fsdp_settings(training).get("version", 2) != 2:
+        yield warning("training.fsdp_config", "version 1 of FSDP is about to be removed", "set version = 2")
+    if training.fsdp and not saves_whole_weights(training):
+        yield warning(
+            "training.fsdp_config",
+            "its checkpoints hold the pieces of each process and no model: they can be resumed, not chatted with",
+            f'set state_dict_type = "{WHOLE}", or leave it out',
+        )
+
+
+def deepspeed(config: RunConfig, _: Facts) -> Iterator[Problem]:
+    """What DeepSpeed settings take out of the run's hands, or leave out of its checkpoints."""
+    settings, key = config.training.deepspeed, "training.deepspeed"
+    if not isinstance(settings, Mapping):
+        return
+    for name, field in (("optimizer", "training.optim"), ("scheduler", "training.lr_scheduler_type")):
+        if name in settings:
+            yield error(
+                key,
+                f"has {name} of its own, which the run could neither steer nor resume",
+                f"leave it out: {field} says it",
+                field,
+            )
+    stage = settings.get("zero_optimization") or {}
+    if stage.get("stage") != 3:
+        return
+    if config.training.auto_find_batch_size:
         yield error("training.auto_find_batch_size", "does not work with ZeRO stage 3", "set it to false")
+    if not stage.get("stage3_gather_16bit_weights_on_model_save"):
+        yield warning(
+            key,
+            "its checkpoints hold the pieces of each process and no model: they can be resumed, not chatted with",
+            "set zero_optimization.stage3_gather_16bit_weights_on_model_save = true",
+        )
 
 
 def batches(config: RunConfig, facts: Facts) -> Iterator[Problem]:
@@ -161,4 +194,4 @@ def environment(config: RunConfig, _: Facts) -> Iterator[Problem]:
             )
 
 
-RULES = (processes, gpus, machines, sharding, batches, backend, slurm, environment)
+RULES = (processes, gpus, machines, sharding, deepspeed, batches, backend, slurm, environment)

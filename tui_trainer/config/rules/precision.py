@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from tui_trainer.config.launch import effective_precision
+from tui_trainer.config.launch import effective_precision, fsdp_settings
 from tui_trainer.config.rules.facts import Facts, error, warning
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.errors import Problem
@@ -41,6 +41,12 @@ def hardware(config: RunConfig, facts: Facts) -> Iterator[Problem]:
         yield error(key, "the GPUs here do not compute in bfloat16", "set training.fp16 instead", "training.fp16")
     if has_gpu and facts.has_bf16 is False and config.model.dtype == "bfloat16":
         yield error("model.dtype", "the GPUs here do not compute in bfloat16", 'set "float32"')
+    if has_gpu and facts.has_bf16 is False and training.tf32:
+        yield error("training.tf32", "the GPUs here have no TF32, which came with Ampere", "leave it out")
+    if has_gpu and facts.has_bf16 is False and config.model.attn_implementation == "flash_attention_2":
+        yield error(
+            "model.attn_implementation", "flash_attention_2 has no kernels for the GPUs here", 'set it to "auto"'
+        )
     if not facts.is_without_gpu(config):
         return
     if precision == "fp16":
@@ -61,7 +67,7 @@ def hardware(config: RunConfig, facts: Facts) -> Iterator[Problem]:
 def checkpointing(config: RunConfig, _: Facts) -> Iterator[Problem]:
     """Two ways to keep few activations, or one that cannot work."""
     training = config.training
-    fsdp = training.fsdp_config if isinstance(training.fsdp_config, Mapping) else {}
+    fsdp = fsdp_settings(training)
     if training.fsdp and fsdp.get("activation_checkpointing") and training.activation_checkpointing:
         yield error(
             "training.activation_checkpointing",
@@ -85,4 +91,13 @@ def checkpointing(config: RunConfig, _: Facts) -> Iterator[Problem]:
         )
 
 
-RULES = (contradictions, hardware, checkpointing)
+def evaluation(config: RunConfig, _: Facts) -> Iterator[Problem]:
+    """Settings that the library looks at only where it evaluates without training."""
+    for name in ("bf16_full_eval", "fp16_full_eval", "eval_accumulation_steps"):
+        if getattr(config.training, name):
+            yield warning(
+                f"training.{name}", "has no effect: a run evaluates with the weights as it trains them", "leave it out"
+            )
+
+
+RULES = (contradictions, hardware, checkpointing, evaluation)

@@ -102,7 +102,7 @@ class _Batch:
             logits_to_keep=1,
             **{self._cache_name: self._cache},
         ).logits[:, -1]
-        return logits
+        return logits.to(self._mask.device)  # weights kept in main memory (FSDP's cpu_offload) compute elsewhere
 
     def _go_on(self, chosen: Tensor, going: list[int]) -> None:
         """The next step: the chosen tokens of the rows that have not ended."""

@@ -25,6 +25,7 @@ from tui_trainer.engine.generate.logprobs import logprobs_of, score
 from tui_trainer.engine.generate.restrictions import tokens_of_bad_words
 from tui_trainer.engine.generate.runner import Rows, Runner
 from tui_trainer.engine.generate.sampling import Sampler
+from tui_trainer.engine.models.spread import whole_shape
 from tui_trainer.errors import CancelledError, UsageError
 
 _WITHOUT_CONTEXT = 4096
@@ -56,7 +57,7 @@ class Engine:
         self.tokenizer = tokenizer
         self.stop_token_ids = frozenset(stop_token_ids)
         self.context_length = context_length
-        self.vocab_size = int(model.get_input_embeddings().weight.shape[0])
+        self.vocab_size = whole_shape(model.get_input_embeddings().weight)[0]
         self.runner = Runner(forward or LibraryForward(model), adapter)
 
     def forget(self) -> None:

@@ -19,6 +19,7 @@ from tui_trainer.engine.models.folder import ADAPTER_CONFIG
 from tui_trainer.engine.models.locate import ModelSource
 from tui_trainer.engine.models.messages import first_line
 from tui_trainer.engine.models.randomness import seeded
+from tui_trainer.engine.models.spread import whole_shape
 from tui_trainer.engine.models.weights import ADAPTER_WEIGHTS
 from tui_trainer.errors import ConfigurationError, DataError, Problem
 
@@ -148,7 +149,7 @@ def _make_room(model: PreTrainedModel, folder: Path) -> None:
         names = list(file.keys())
         whole = [name for name in names if f".{place}." in name and name.endswith("weight") and "lora_" not in name]
         saved = [file.get_slice(name).get_shape()[0] for name in whole]
-    if saved and saved[0] > embedding.weight.shape[0]:
+    if saved and saved[0] > whole_shape(embedding.weight)[0]:
         model.resize_token_embeddings(saved[0], mean_resizing=False)
 
 

@@ -26,7 +26,7 @@ from tui_trainer.engine.models.adapter import load_adapter
 from tui_trainer.engine.models.card import model_card, run_settings
 from tui_trainer.engine.models.folder import ADAPTER_CONFIG, TOKENIZER_FILES, foreign_code, read_object
 from tui_trainer.engine.models.locate import ModelSource, locate_model
-from tui_trainer.engine.models.placement import attention_implementation, available_memory, torch_dtype
+from tui_trainer.engine.models.placement import available_memory, best_attention, torch_dtype
 from tui_trainer.engine.models.pretrained import class_of, load_weights, read_config
 from tui_trainer.engine.models.weights import (
     ADAPTER_WEIGHTS,
@@ -220,7 +220,7 @@ def _write_model(source: ModelSource, folder: Path, dtype: torch.dtype, report: 
     config = read_config(source.path, trust_remote_code=trust, report=report)
     report(f"loading {source.repo_id or source.path.name}", None, None)
     computed = _computing_dtype(source, dtype)
-    attention = attention_implementation("auto", class_of(config), is_half=False)
+    attention = best_attention(class_of(config), torch.device("cpu"), is_half=False)
     model = load_weights(source.path, config, computed, attention, trust_remote_code=trust)
     if source.adapter is not None:
         model = _merge(model, source, report)

@@ -11,14 +11,16 @@ from peft import PeftModel, prepare_model_for_kbit_training
 from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from tui_trainer.config.launch import effective_precision
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.models.adapter import add_lora, check_same_adapter, load_adapter
 from tui_trainer.engine.models.int8 import INT8, quantize
 from tui_trainer.engine.models.locate import ModelSource, locate_model
 from tui_trainer.engine.models.placement import (
     Placement,
-    attention_implementation,
-    computes_in_half,
+    attention_for_training,
+    best_attention,
+    computes_in_bf16,
     local_rank,
     place_for_chat,
     training_dtype,
@@ -26,6 +28,7 @@ from tui_trainer.engine.models.placement import (
 from tui_trainer.engine.models.pretrained import class_of, load_weights, read_config
 from tui_trainer.engine.models.randomness import seeded
 from tui_trainer.engine.models.scratch import model_from_scratch
+from tui_trainer.engine.models.spread import whole_shape
 from tui_trainer.engine.models.stop_tokens import stop_token_ids
 from tui_trainer.engine.models.tokenizer import tokenizer_from
 from tui_trainer.engine.models.weights import ADAPTER_WEIGHTS, count_parameters, weight_files
@@ -80,9 +83,7 @@ def _load_base(
 ) -> PreTrainedModel:
     model_config = read_config(source.path, trust_remote_code=config.model.trust_remote_code, report=report)
     dtype = training_dtype(config)
-    attention = attention_implementation(
-        config.model.attn_implementation, class_of(model_config), is_half=computes_in_half(config, dtype)
-    )
+    attention = attention_for_training(config, class_of(model_config), dtype)
     more: dict[str, Any] = {}
     if quantization:
         more = {"quantization_config": quantization, "device_map": {"": local_rank()}}
@@ -107,10 +108,25 @@ def _with_adapter(model: PreTrainedModel, config: RunConfig, source: ModelSource
     if config.training.activation_checkpointing:
         model.enable_input_require_grads()  # type: ignore[no-untyped-call]
     if source.adapter is None:
-        return add_lora(model, config.lora, source, config.training.seed)
-    check_same_adapter(config.lora, source.adapter)
-    report("training goes on with the adapter that the model came with", None, None)
-    return load_adapter(model, source.adapter, is_trainable=True)
+        adapted = add_lora(model, config.lora, source, config.training.seed)
+    else:
+        check_same_adapter(config.lora, source.adapter)
+        report("training goes on with the adapter that the model came with", None, None)
+        adapted = load_adapter(model, source.adapter, is_trainable=True)
+    if effective_precision(config) != "no":
+        _keep_trained_exact(adapted)
+    return adapted
+
+
+def _keep_trained_exact(model: torch.nn.Module) -> None:
+    """Put what is trained into float32, where the precision of the computation allows for it.
+
+    PEFT does so with its own matrices, not with whole layers (`lora.modules_to_save`): these would lose small updates
+    in bfloat16, and in float16 the loss scaling refuses them.
+    """
+    for weight in model.parameters():
+        if weight.requires_grad and weight.is_floating_point():
+            weight.data = weight.data.float()
 
 
 def _quantization(config: RunConfig) -> BitsAndBytesConfig | None:
@@ -143,7 +159,7 @@ def _quantization(config: RunConfig) -> BitsAndBytesConfig | None:
         )
     if kind == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
-    compute = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    compute = torch.bfloat16 if computes_in_bf16() else torch.float16
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -161,7 +177,7 @@ def _fit_vocabulary(
         ConfigurationError: rows have to be added and `[lora]` would leave them at random values.
     """
     embedding: Any = model.get_input_embeddings()
-    rows = int(embedding.weight.shape[0])
+    rows = whole_shape(embedding.weight)[0]
     if len(tokenizer) <= rows:
         return
     trained = config.lora.modules_to_save or [] if config.lora else []
@@ -313,7 +329,8 @@ def _put_on(source: ModelSource, adapter: str, report: Report) -> ModelSource:
 def _load_for_chat(
     source: ModelSource, config: PreTrainedConfig, placement: Placement, trust_remote_code: bool
 ) -> PreTrainedModel | PeftModel:
-    attention = attention_implementation("auto", class_of(config), is_half=placement.dtype.itemsize == 2)
+    is_half = placement.dtype.itemsize == 2
+    attention = best_attention(class_of(config), placement.device, is_half=is_half)
     base = load_weights(source.path, config, placement.dtype, attention, trust_remote_code=trust_remote_code)
     model: Any = load_adapter(base, source.adapter) if source.adapter is not None else base
     try:

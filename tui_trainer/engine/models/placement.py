@@ -37,8 +37,13 @@ def training_dtype(config: RunConfig) -> torch.dtype:
     """
     if config.model.dtype != "auto":
         return torch_dtype(config.model.dtype)
-    has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if config.lora is not None and has_bf16 else torch.float32
+    is_on_gpu = not config.training.use_cpu and torch.cuda.is_available()
+    return torch.bfloat16 if config.lora is not None and is_on_gpu and computes_in_bf16() else torch.float32
+
+
+def computes_in_bf16() -> bool:
+    """Whether the current GPU has bfloat16 in hardware; before Ampere torch imitates it, many times slower."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def torch_dtype(name: str) -> torch.dtype:
@@ -53,25 +58,34 @@ def torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
-def attention_implementation(choice: str, model_class: Any, *, is_half: bool) -> str:
-    """How attention is computed, by the name that transformers gives it.
+def attention_for_training(config: RunConfig, model_class: Any, dtype: torch.dtype) -> str:
+    """How attention is computed in a run: as the configuration says, else the best that this rank has."""
+    if config.model.attn_implementation != "auto":
+        return config.model.attn_implementation
+    is_on_gpu = not config.training.use_cpu and torch.cuda.is_available()
+    device = torch.device("cuda", torch.cuda.current_device()) if is_on_gpu else torch.device("cpu")
+    return best_attention(model_class, device, is_half=computes_in_half(config, dtype))
+
+
+def best_attention(model_class: Any, device: torch.device, *, is_half: bool) -> str:
+    """How attention is best computed, by the name that transformers gives it.
 
     The result is always handed over, so that a model's configuration cannot choose a kernel from somewhere else.
 
     Args:
-        choice: "auto" or a name.
         model_class: the model's class, which knows what it supports.
+        device: where it computes.
         is_half: whether it is computed in 16 bits, without which flash attention does not work.
     """
-    if choice != "auto":
-        return choice
-    if is_half and getattr(model_class, "_supports_flash_attn", False) and _has_flash_attention():
+    if is_half and getattr(model_class, "_supports_flash_attn", False) and _has_flash_attention(device):
         return "flash_attention_2"
     return "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
 
 
-def _has_flash_attention() -> bool:
-    return torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8 and is_flash_attn_2_available()
+def _has_flash_attention(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    return torch.cuda.get_device_capability(device)[0] >= 8 and is_flash_attn_2_available()
 
 
 def computes_in_half(config: RunConfig, dtype: torch.dtype) -> bool:
@@ -146,7 +160,7 @@ def _gpu_dtype(dtype: str, saved: Any) -> torch.dtype:
     if dtype != "auto":
         return torch_dtype(dtype)
     if isinstance(saved, torch.dtype) and saved.itemsize == 2:
-        return saved if saved != torch.bfloat16 or torch.cuda.is_bf16_supported() else torch.float16
+        return saved if saved != torch.bfloat16 or computes_in_bf16() else torch.float16
     return torch.float32
 
 
@@ -166,8 +180,14 @@ def available_memory() -> int | None:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be had on a device; None if unknown."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else available_memory()
+    """Bytes that can still be had on a device; None if unknown.
+
+    On a GPU what torch keeps of tensors that are gone counts too: the driver holds it for taken, torch gives it again.
+    """
+    if device.type != "cuda":
+        return available_memory()
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + kept
 
 
 def local_rank() -> int:

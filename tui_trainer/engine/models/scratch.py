@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.models.messages import first_line
-from tui_trainer.engine.models.placement import attention_implementation, computes_in_half, training_dtype
+from tui_trainer.engine.models.placement import attention_for_training, training_dtype
 from tui_trainer.engine.models.randomness import seeded
 from tui_trainer.errors import ConfigurationError, Problem
 
@@ -36,9 +36,7 @@ def model_from_scratch(config: RunConfig, tokenizer: PreTrainedTokenizerBase) ->
     model_config = scratch_config(config.model.from_scratch or {}, tokenizer)
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(model_config)]
     dtype = training_dtype(config)
-    attention = attention_implementation(
-        config.model.attn_implementation, model_class, is_half=computes_in_half(config, dtype)
-    )
+    attention = attention_for_training(config, model_class, dtype)
     try:
         with seeded(config.training.seed):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import TrainingArguments
 
 from tui_trainer.config.schema import RunConfig
@@ -51,8 +53,20 @@ def training_arguments(config: RunConfig, layout: RunLayout) -> TrainingArgument
         raise ConfigurationError(
             f"transformers refuses the arguments: {error}", where="training", remedy="Change the field it names."
         ) from error
+    _keep_outputs(arguments)
     if arguments.device.type == "cpu":
         arguments.dataloader_pin_memory = False  # there is nothing to copy to, and torch warns at every loader
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # one process drives one GPU; DataParallel would take all and change the batch size
     return arguments
+
+
+def _keep_outputs(arguments: TrainingArguments) -> None:
+    """Let FSDP hand out what the model returns in the type that has.
+
+    accelerate's own policy rounds it to the 16 bits of the computation, the loss too: a curve in steps of a hundredth.
+    """
+    plugin = arguments.fsdp_plugin_args
+    dtype = torch.bfloat16 if arguments.bf16 else torch.float16 if arguments.fp16 else None
+    if plugin and plugin["fsdp_version"] == 2 and dtype is not None:
+        plugin["mixed_precision_policy"] = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=dtype)

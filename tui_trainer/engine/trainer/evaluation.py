@@ -16,10 +16,15 @@ from tui_trainer.engine.trainer.mailbox import Group
 
 
 @contextmanager
-def untouched_randomness() -> Iterator[None]:
-    """Give all random number generators the state back that they had before, so that measuring changes no training."""
+def untouched_randomness(device: torch.device) -> Iterator[None]:
+    """Give all random number generators the state back that they had before, so that measuring changes no training.
+
+    Args:
+        device: where this rank computes; the generators of other ranks' GPUs are not touched, which would take memory
+            on each of them.
+    """
     python, array = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
         yield
     random.setstate(python)
     np.random.set_state(array)

@@ -35,6 +35,7 @@ class Steerable(Protocol):
     Attributes:
         course: how far the run has come on its schedule at each step.
         steps_per_epoch: steps of one pass over the data; None if nobody knows.
+        is_deepspeed_enabled: whether DeepSpeed makes the updates.
     """
 
     args: TrainingArguments
@@ -44,6 +45,7 @@ class Steerable(Protocol):
     lr_scheduler: Any
     course: Course
     steps_per_epoch: int | None
+    is_deepspeed_enabled: bool
 
     @property
     def stop_reason(self) -> str:
@@ -222,6 +224,8 @@ def _weight_decay(name: str, value: Any, trainer: Steerable, _: How) -> Change:
 
 def _max_grad_norm(name: str, value: Any, trainer: Steerable, _: How) -> Change:
     new = _number(name, value, 0, 1e9)
+    if trainer.is_deepspeed_enabled:
+        raise Refused("DeepSpeed cuts gradients itself, by the norm it was started with; stop, set it and resume")
 
     def change() -> tuple[Values, Values]:
         old, trainer.args.max_grad_norm = trainer.args.max_grad_norm, new

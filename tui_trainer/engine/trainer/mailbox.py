@@ -65,7 +65,7 @@ class Group:
     def leave(self) -> None:
         """End the group once all ranks are here: one that is still talked to would abort on its way out."""
         if self.size > 1 and distributed.is_initialized():
-            distributed.barrier()
+            distributed.barrier(device_ids=[self.device.index] if self.device.type == "cuda" else None)
             distributed.destroy_process_group()
 
     def all_true(self, value: bool) -> bool:

@@ -5,16 +5,16 @@ Called by `engine.trainer.run` once data and configuration are known.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tui_trainer.config.resuming import OTHER_MODEL, OTHER_ROWS, Difference, Effect, differences
 from tui_trainer.engine.trainer.branches import go_back, set_aside
 from tui_trainer.engine.trainer.checkpoint import newest_whole
 from tui_trainer.engine.trainer.journal import EventLog
 from tui_trainer.engine.trainer.mailbox import Group
-from tui_trainer.engine.trainer.resuming import Resumption, has_optimiser
+from tui_trainer.engine.trainer.resuming import Resumption, has_optimiser, is_of_deepspeed, is_of_fsdp
 from tui_trainer.errors import MachineError, RefusedError, WorkbenchError, error_from_dict
 from tui_trainer.runs.checkpoint_state import NAME, CheckpointState
 from tui_trainer.runs.events import Alert
@@ -41,6 +41,12 @@ def resume_point(layout: RunLayout, group: Group, events: EventLog, today: Check
     if chosen is None:
         return None
     path, is_forced, is_finished = chosen
+    if not group.all_true(path.is_dir()):
+        raise RefusedError(
+            "its checkpoint is not to be seen on every machine",
+            where=str(path),
+            remedy="Keep the runs on a disk that all machines share, or copy the checkpoint to this path on each.",
+        )
     state = CheckpointState.read(path)
     if state is None:
         raise RefusedError(
@@ -58,6 +64,7 @@ def resume_point(layout: RunLayout, group: Group, events: EventLog, today: Check
             where=str(path),
             remedy="Resume with --force to start the optimiser afresh.",
         )
+    _check_files(path, today.config["training"])
     has_other_rows = any(difference.note == OTHER_ROWS for difference in refused)
     return Resumption(path, state, frozenset(difference.key for difference in found), has_other_rows, is_finished)
 
@@ -92,6 +99,26 @@ def _choose(layout: RunLayout, events: EventLog) -> tuple[Path, bool, bool] | No
         return None
     is_forced = order is not None and order.is_forced and layout.checkpoint(order.step) == path
     return path, is_forced, events.was_finished
+
+
+def _check_files(path: Path, training: Mapping[str, Any]) -> None:
+    """See that FSDP or DeepSpeed finds its own files in a checkpoint, and plain training none of them.
+
+    Raises:
+        RefusedError: it could not be read.
+    """
+    for name, is_used, is_there in (
+        ("FSDP", bool(training["fsdp"]), is_of_fsdp(path)),
+        ("DeepSpeed", bool(training["deepspeed"]), is_of_deepspeed(path)),
+    ):
+        if is_used != is_there:
+            found = f"was written {'with' if is_there else 'without'} {name}, and can be read in no other way"
+            raise RefusedError(
+                f"its checkpoint {found}",
+                where=str(path),
+                remedy=f"Set training.{name.lower()} back, or start a new run with model.name_or_path set to the "
+                "checkpoint; its optimiser starts afresh.",
+            )
 
 
 def _refusal(layout: RunLayout, refused: list[Difference]) -> RefusedError:

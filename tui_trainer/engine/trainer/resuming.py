@@ -20,7 +20,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
-from transformers.trainer import SCHEDULER_NAME
+from transformers.trainer import FSDP_MODEL_NAME, SCHEDULER_NAME
 from transformers.trainer_utils import seed_worker
 from typing_extensions import override
 
@@ -340,3 +340,13 @@ class _WorkerSeed:
 def has_optimiser(checkpoint: Path) -> bool:
     """Whether a checkpoint holds what is needed to go on, not only the weights."""
     return (checkpoint / SCHEDULER_NAME).is_file()
+
+
+def is_of_fsdp(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written under FSDP, in whose own files weights and optimiser can only be read again."""
+    return any(checkpoint.glob(f"{FSDP_MODEL_NAME}*"))
+
+
+def is_of_deepspeed(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written under DeepSpeed, which reads no other."""
+    return any(checkpoint.glob("global_step*"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tui_trainer.engine.data.prepare import PreparedData, prepare_data
 from tui_trainer.engine.data.templates.library import find_template
 from tui_trainer.engine.data.verdict import needing_yes
 from tui_trainer.engine.models.load import load_model_for_training
+from tui_trainer.engine.models.spread import whole_size
 from tui_trainer.engine.models.stop_tokens import stop_token_ids
 from tui_trainer.engine.models.tokenizer import load_tokenizer
 from tui_trainer.engine.report import Report
@@ -28,7 +30,9 @@ from tui_trainer.engine.trainer.arguments import training_arguments
 from tui_trainer.engine.trainer.callbacks import RunEvents
 from tui_trainer.engine.trainer.checkpoint import Checkpoints
 from tui_trainer.engine.trainer.command_log import CommandLog
+from tui_trainer.engine.trainer.common_disk import common_layout
 from tui_trainer.engine.trainer.copies import CheckpointCopies
+from tui_trainer.engine.trainer.devices import check_devices
 from tui_trainer.engine.trainer.failures import DiskFullError, NotANumberError, is_disk_full
 from tui_trainer.engine.trainer.flat import FlatCollator, is_exact, why_not_flat
 from tui_trainer.engine.trainer.journal import EventLog
@@ -73,8 +77,10 @@ def train_run(
         WorkbenchError: the run cannot begin, or cannot go on.
     """
     watch_crowd()
+    check_devices(config)
     arguments = training_arguments(config, layout)
     group = Group(arguments.process_index, arguments.world_size, arguments.device)
+    layout = common_layout(layout, config, group)
     with arguments.main_process_first(desc="the model"):
         tokenizer = load_tokenizer(config.model, report)
     data = prepare_data(config, tokenizer, report)
@@ -228,7 +234,14 @@ def _check_packing(trainer: RunTrainer, config: RunConfig, reason: str) -> None:
     Raises:
         ConfigurationError: the model mixes packed examples.
     """
-    if not _is_sharded(config) and not is_exact(_base(trainer.trained), trainer.args.device, split=False):
+    if _is_sharded(config):
+        return
+    base = _base(trainer.trained)
+    # flash attention has no kernel for float32 weights but in the precision of the training
+    needs_half = "flash" in str(base.config._attn_implementation)
+    with trainer.accelerator.autocast() if needs_half else nullcontext():
+        is_alike = is_exact(base, trainer.args.device, split=False)
+    if not is_alike:
         raise ConfigurationError(
             f"packing would let the examples of a row see each other with this model: {reason}",
             where="data.packing",
@@ -268,7 +281,7 @@ def _copies(layout: RunLayout, config: RunConfig, group: Group, events: EventLog
 
 def _checkpoint_bytes(model: torch.nn.Module, is_model_only: bool) -> int:
     """About how large a checkpoint is: the saved weights, and two numbers of the same type for each trained one."""
-    sizes = [(weight.numel() * weight.element_size(), weight.requires_grad) for weight in model.parameters()]
+    sizes = [(whole_size(weight) * weight.element_size(), weight.requires_grad) for weight in model.parameters()]
     trained = sum(size for size, is_trained in sizes if is_trained)
     saved = trained if isinstance(model, PeftModel) else sum(size for size, _ in sizes)
     return saved if is_model_only else saved + 2 * trained
@@ -279,8 +292,8 @@ def start_facts(trainer: RunTrainer, data: PreparedData, group: Group) -> dict[s
     weights: Sequence[torch.nn.Parameter] = list(trainer.trained.parameters())
     return {
         "num_rows": data.num_rows,
-        "num_parameters": sum(weight.numel() for weight in weights),
-        "num_trainable_parameters": sum(weight.numel() for weight in weights if weight.requires_grad),
+        "num_parameters": sum(whole_size(weight) for weight in weights),
+        "num_trainable_parameters": sum(whole_size(weight) for weight in weights if weight.requires_grad),
         "world_size": group.size,
         "device": str(trainer.args.device),
         "fingerprint": data.fingerprint,

@@ -83,7 +83,7 @@ class RunTrainer(MeasuredTrainer):
         started = time.monotonic()
         metrics: dict[str, float] = {}
         self.trained.eval()
-        with untouched_randomness():
+        with untouched_randomness(self.args.device):
             if self.eval_dataset:
                 metrics["eval_loss"] = self._eval_loss()
             if self._tools.quiz.references:
@@ -98,7 +98,7 @@ class RunTrainer(MeasuredTrainer):
     def write_samples(self) -> None:
         """Answer the fixed prompts now; called by all ranks."""
         self.trained.eval()
-        with untouched_randomness():
+        with untouched_randomness(self.args.device):
             self._write_samples()
 
     def park(self) -> None:

@@ -72,7 +72,8 @@ class LibraryForward:
             arguments["adapter_names"] = list(adapters)
         with self.without_gradients():
             logits: Tensor = self.model(input_ids=input_ids, **arguments).logits
-            return logits
+            # weights that are kept in main memory compute elsewhere than they are (FSDP's cpu_offload)
+            return logits.to(self.device)
 
 
 class LibraryKeyValues:
