@@ -12,13 +12,13 @@ from tui_trainer.cli import runs_clone, runs_keep, runs_queue, runs_resume, runs
 from tui_trainer.cli.arguments import JsonOption, RunArgument
 from tui_trainer.cli.output import paper, print_json, print_text, talk
 from tui_trainer.paths import runs_dir
-from tui_trainer.runs.files import read_json
 from tui_trainer.runs.journal import Tailer
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.runs.status import State, may_live_afar, observed_statuses, read_status
 from tui_trainer.runs.store import (
     CheckpointInfo,
     RunRecord,
+    best_step,
     find_run,
     hidden_runs,
     list_checkpoints,
@@ -136,13 +136,12 @@ def _checkpoint(layout: RunLayout, info: CheckpointInfo, *, is_deep: bool) -> di
     """A checkpoint as a JSON object; it is verified by the sizes of its files, or by their digests too."""
     from tui_trainer.engine.trainer.manifest import verify_checkpoint
 
-    best = (read_json(layout.checkpoints / "best.json") or {}).get("step")
     return {
         "step": info.step,
         "path": str(info.path),
         "bytes": info.bytes,
         "verified": not verify_checkpoint(info.path, deep=is_deep),
-        "is_best": info.step == best,
+        "is_best": info.step == best_step(layout),
     }
 
 

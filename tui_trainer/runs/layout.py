@@ -110,6 +110,11 @@ class RunLayout:
         return self.checkpoints / "latest"
 
     @property
+    def best(self) -> Path:
+        """Which checkpoint its evaluation found best: step, metric and value."""
+        return self.checkpoints / "best.json"
+
+    @property
     def staging(self) -> Path:
         """Where a checkpoint is written before it is published by a rename."""
         return self.root / "staging"

@@ -186,6 +186,12 @@ def _size(directory: Path) -> int:
     return total
 
 
+def best_step(layout: RunLayout) -> int | None:
+    """The step of the checkpoint that its evaluation found best; None if nobody knows."""
+    step = (read_json(layout.best) or {}).get("step")
+    return step if isinstance(step, int) else None
+
+
 def find_checkpoint(layout: RunLayout, which: str = "latest") -> CheckpointInfo:
     """A checkpoint of a run: "latest", "best" or a step.
 
@@ -195,7 +201,7 @@ def find_checkpoint(layout: RunLayout, which: str = "latest") -> CheckpointInfo:
     if which == "latest":
         return newest_checkpoint(layout)[0]
     checkpoints = list_checkpoints(layout)
-    step = (read_json(layout.checkpoints / "best.json") or {}).get("step") if which == "best" else int(which)
+    step = best_step(layout) if which == "best" else int(which)
     found = next((checkpoint for checkpoint in checkpoints if checkpoint.step == step), None)
     steps = ", ".join(str(checkpoint.step) for checkpoint in checkpoints)
     if found is None:

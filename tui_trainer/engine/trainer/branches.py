@@ -72,7 +72,7 @@ def _new_folder(layout: RunLayout) -> Path:
 
 def _correct_best(layout: RunLayout) -> None:
     """Let the best be one of those that are left, by the scores in their manifests."""
-    path = layout.checkpoints / "best.json"
+    path = layout.best
     best = read_json(path) or {}
     metric = str(best.get("metric") or "")
     if not metric or layout.checkpoint(int(number(best.get("step")) or 0)).is_dir():

@@ -22,7 +22,7 @@ from tui_trainer.engine.trainer.manifest import verify_checkpoint, write_manifes
 from tui_trainer.runs.events import Alert, CheckpointSaved
 from tui_trainer.runs.files import number, read_json, sync, write_json
 from tui_trainer.runs.layout import RunLayout
-from tui_trainer.runs.store import list_checkpoints
+from tui_trainer.runs.store import best_step, list_checkpoints
 from tui_trainer.units import size
 
 _SPARE = 1.05
@@ -98,8 +98,7 @@ class Checkpoints:
     @property
     def best_step(self) -> int | None:
         """Step of the best checkpoint."""
-        step = (read_json(self._layout.checkpoints / "best.json") or {}).get("step")
-        return step if isinstance(step, int) else None
+        return best_step(self._layout)
 
     def save(self, step: int, write: Callable[[], None], score: Score | None = None) -> bool:
         """Save and publish the checkpoint of one step; called by all ranks.
@@ -203,7 +202,7 @@ class Checkpoints:
     def _note_best(self, step: int, score: Score | None) -> bool:
         if score is None:
             return False
-        path = self._layout.checkpoints / "best.json"
+        path = self._layout.best
         before = read_json(path) or {}
         earlier = number(before.get("value")) if before.get("metric") == score.metric else None
         if not score.beats(earlier):

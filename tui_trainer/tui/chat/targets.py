@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tui_trainer.errors import WorkbenchError
-from tui_trainer.runs.files import read_json
 from tui_trainer.runs.layout import RunLayout
-from tui_trainer.runs.store import find_run, list_checkpoints, list_runs, split_checkpoint
+from tui_trainer.runs.store import best_step, find_run, list_checkpoints, list_runs, split_checkpoint
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.run_summary import read_config
 
@@ -32,12 +31,6 @@ def model_options(root: Path, draft_model: str | None) -> Iterator[tuple[str, st
         yield draft_model, draft_model, "the model of the arguments"
     if draft_model != DEMO_MODEL:
         yield DEMO_MODEL, DEMO_MODEL, "SmolLM2-135M-Instruct"
-
-
-def best_step(layout: RunLayout) -> int | None:
-    """The step of the checkpoint that its evaluation found best; None if nobody knows."""
-    step = (read_json(layout.checkpoints / "best.json") or {}).get("step")
-    return step if isinstance(step, int) else None
 
 
 def ideas(reference: str, root: Path) -> list[str]:
