@@ -20,7 +20,12 @@ SMALL = {
 NEED_SMOLLM2 = {
     "identity-lora": ("training.per_device_train_batch_size=2",),
     "sft-lora": ("training.num_train_epochs=4", "data.max_length=128"),
-    "sft-full": ("training.save_only_model=true", "data.max_length=64", "training.per_device_train_batch_size=1"),
+    "sft-full": (
+        "training.save_only_model=true",
+        "training.gradient_accumulation_steps=1",
+        "data.max_length=64",
+        "training.per_device_train_batch_size=1",
+    ),
     "pretrain-continued": (
         "training.save_only_model=true",
         "data.max_length=64",

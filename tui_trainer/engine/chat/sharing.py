@@ -11,7 +11,7 @@ from typing import Any
 from tui_trainer.engine.chat.session import ChatSession
 from tui_trainer.engine.generate.forward.choose import choose_forward
 from tui_trainer.engine.models.adapter import LOADED_ADAPTER, WITHOUT_ADAPTER, add_adapter
-from tui_trainer.engine.models.folder import read_object
+from tui_trainer.engine.models.folder import ADAPTER_CONFIG, read_object
 from tui_trainer.engine.models.locate import ModelSource
 from tui_trainer.engine.models.tokenizer import tokenizer_from
 from tui_trainer.engine.models.weights import ADAPTER_WEIGHTS, count_parameters
@@ -32,7 +32,7 @@ def can_share(first: ChatSession, source: ModelSource) -> bool:
 def _is_plain_lora(source: ModelSource) -> bool:
     if source.adapter is None:
         return True
-    config = read_object(source.adapter / "adapter_config.json")
+    config = read_object(source.adapter / ADAPTER_CONFIG)
     is_plain = config.get("peft_type") == "LORA" and not config.get("modules_to_save")
     return is_plain and not config.get("trainable_token_indices") and not config.get("use_dora")
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from tui_trainer.engine.generate.forward.library import cache_name
+from tui_trainer.engine.models.adapter import base_of
 
 _BATCH_SIZE = 64
 
@@ -77,7 +78,7 @@ class _Batch:
         self._mask = torch.tensor(masks, device=device)
         self._positions = (self._mask.cumsum(-1) - 1).clamp_(min=0)
         self._cache = DynamicCache(config=model.config)
-        self._cache_name = cache_name(model.get_base_model() if hasattr(model, "get_base_model") else model) or "cache"
+        self._cache_name = cache_name(base_of(model)) or "cache"
         self._rows = list(range(len(prompts)))
 
     def run(self, max_tokens: int, stop: set[int]) -> list[list[int]]:

@@ -29,6 +29,11 @@ WITHOUT_ADAPTER = "__base__"
 """The name under which rows go through a model without any of its adapters (PEFT's word)."""
 
 
+def base_of(model: Any) -> Any:
+    """The model inside a PEFT model, or the model itself."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 def add_lora(model: PreTrainedModel, config: LoraConfig, source: ModelSource, seed: int) -> PeftModel:
     """A model with a new LoRA adapter; everything but the adapter is frozen.
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainingArguments, set_seed
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import SaveStrategy
 
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.data.prepare import PreparedData, prepare_data
 from tui_trainer.engine.data.templates.library import find_template
 from tui_trainer.engine.data.verdict import needing_yes
+from tui_trainer.engine.models.adapter import base_of
 from tui_trainer.engine.models.load import load_model_for_training
 from tui_trainer.engine.models.spread import whole_size
 from tui_trainer.engine.models.stop_tokens import stop_token_ids
@@ -159,7 +160,7 @@ def make_trainer(
     resumption: Resumption | None = None,
 ) -> RunTrainer:
     """The trainer of a run, with all its parts."""
-    base = _base(model)
+    base = base_of(model)
     stops = list(stop_token_ids(base, tokenizer))
     if base.generation_config is not None:
         base.generation_config.eos_token_id = stops
@@ -215,7 +216,7 @@ def state_today(config: RunConfig, data: PreparedData) -> CheckpointState:
 
 def _flatten(trainer: RunTrainer, config: RunConfig) -> str:
     """Let the trainer use flat batches if they are exact; returns why not, if not."""
-    base = _base(trainer.trained)
+    base = base_of(trainer.trained)
     reason = why_not_flat(base, config.data.max_length)
     if _is_sharded(config):
         reason = "the weights are spread over the processes"
@@ -236,7 +237,7 @@ def _check_packing(trainer: RunTrainer, config: RunConfig, reason: str) -> None:
     """
     if _is_sharded(config):
         return
-    base = _base(trainer.trained)
+    base = base_of(trainer.trained)
     # flash attention has no kernel for float32 weights but in the precision of the training
     needs_half = "flash" in str(base.config._attn_implementation)
     with trainer.accelerator.autocast() if needs_half else nullcontext():
@@ -247,12 +248,6 @@ def _check_packing(trainer: RunTrainer, config: RunConfig, reason: str) -> None:
             where="data.packing",
             remedy="Set data.packing = false.",
         )
-
-
-def _base(model: torch.nn.Module) -> PreTrainedModel:
-    """The causal language model inside an adapter, or the model itself."""
-    base: PreTrainedModel = model.get_base_model() if isinstance(model, PeftModel) else model  # type: ignore[assignment]
-    return base
 
 
 def _is_sharded(config: RunConfig) -> bool:

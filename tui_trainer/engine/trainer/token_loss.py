@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch.nn import functional
 
 from tui_trainer.engine.data.example import IGNORED, LOSS_WEIGHTS
+from tui_trainer.engine.models.adapter import base_of
 from tui_trainer.engine.trainer.flat import own_loss
 from tui_trainer.errors import DataError
 
@@ -50,8 +50,7 @@ def check_weighable(model: torch.nn.Module) -> None:
     Raises:
         DataError: its loss is another.
     """
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    if reason := own_loss(base):
+    if reason := own_loss(base_of(model)):
         raise DataError(
             f"the rows weigh their turns, but {reason}",
             where="data",

@@ -21,7 +21,7 @@ from torch.nn import functional
 from tui_trainer.engine.generate.forward.interface import Adapters
 from tui_trainer.engine.generate.forward.projection import Group, Projection, UnsupportedError
 from tui_trainer.engine.generate.forward.static import CacheShape, StaticKeyValues
-from tui_trainer.engine.models.adapter import WITHOUT_ADAPTER
+from tui_trainer.engine.models.adapter import WITHOUT_ADAPTER, base_of
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 _ROPES = ("default", "linear", "llama3", "yarn")
@@ -89,7 +89,7 @@ class FusedForward:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base = base_of(model)
         config = base.config
         _check(base, model)
         self.device: torch.device = model.device

@@ -14,6 +14,7 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from tui_trainer.engine.generate.forward.interface import Adapters
+from tui_trainer.engine.models.adapter import base_of
 
 
 def cache_name(model: Any) -> str | None:
@@ -43,7 +44,7 @@ class LibraryForward:
             torch.no_grad if is_in_training else torch.inference_mode
         )
         self.device: torch.device = model.device
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base = base_of(model)
         accepted = inspect.signature(base.forward).parameters
         self._cache_name = cache_name(base)
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
