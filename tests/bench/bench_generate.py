@@ -39,7 +39,7 @@ from tui_trainer.engine.generate.side_by_side import together
 from tui_trainer.engine.models.adapter import WITHOUT_ADAPTER, add_adapter
 from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
 from tui_trainer.engine.models.int8 import quantize
-from tui_trainer.engine.models.load import load_model_for_chat
+from tui_trainer.engine.models.load import load_located, locate_for_chat
 from tui_trainer.engine.models.swap import copy_adapter
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.wire.frames import Item, encode
@@ -294,7 +294,7 @@ def main() -> None:
     second_turn(tiny, tokenizer, ids, arguments.rounds)
     streaming(tiny, tokenizer, ids, arguments.rounds)
     try:
-        loaded = load_model_for_chat(arguments.model, device="cpu")
+        loaded = load_located(locate_for_chat(arguments.model), device="cpu")
     except WorkbenchError as error:
         print(f"\n{arguments.model} is not measured: {error}")
         return

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.e2e.conftest import PATIENCE, RealRun, Runs, config_of
-from tui_trainer.engine.models.load import load_model_for_chat
+from tests.engine.tiny import chat_model
 from tui_trainer.engine.trainer.manifest import verify_checkpoint
 from tui_trainer.procs.start import create_run
 from tui_trainer.runs.events import CheckpointSaved, EvalMetrics, RunFinished, RunResumed, Sample, StepMetrics
@@ -71,4 +71,4 @@ def test_spread_weights_are_saved_whole_and_trained_on_bit_by_bit(runs: Runs, tm
     weights = [load_file(folder / "model.safetensors") for folder in last]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert load_model_for_chat(str(whole.layout.root)).num_parameters == sum(w.numel() for w in weights[0].values())
+    assert chat_model(str(whole.layout.root)).num_parameters == sum(w.numel() for w in weights[0].values())

@@ -130,9 +130,9 @@ def test_an_adapter_is_trained_and_found_again(runs: Runs) -> None:
         "generation_config.json",
     } <= names
     assert "model.safetensors" not in names
-    from tui_trainer.engine.models.load import load_model_for_chat
+    from tests.engine.tiny import chat_model
 
-    loaded = load_model_for_chat(str(run.layout.root))
+    loaded = chat_model(str(run.layout.root))
     assert loaded.source.step == 3
     assert loaded.has_template
 

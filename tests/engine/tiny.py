@@ -8,6 +8,7 @@ from typing import Any
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
+from tui_trainer.engine.models.load import LoadedModel, load_located, locate_for_chat
 from tui_trainer.engine.models.randomness import seeded
 
 
@@ -40,3 +41,8 @@ def save_tiny(folder: Path, *, with_template: bool = True, **changes: Any) -> Pa
         tokenizer.chat_template = None
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def chat_model(reference: str, adapter: str | None = None, *, device: str = "auto", dtype: str = "auto") -> LoadedModel:
+    """A model to talk to, found and loaded as by the chat."""
+    return load_located(locate_for_chat(reference, adapter), device=device, dtype=dtype)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tests.engine.tiny import tiny_model
+from tests.engine.tiny import chat_model, tiny_model
 from tui_trainer.engine.generate.engine import Engine
 from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
-from tui_trainer.engine.models.load import LoadedModel, load_model_for_chat
+from tui_trainer.engine.models.load import LoadedModel
 
 
 @pytest.fixture(scope="session")
@@ -32,4 +32,4 @@ def engine(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> Engin
 @pytest.fixture(scope="session")
 def smollm2() -> LoadedModel:
     """The demo model, fetched and converted once on this machine."""
-    return load_model_for_chat("demo:smollm2", device="cpu")
+    return chat_model("demo:smollm2", device="cpu")

@@ -14,12 +14,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.engine.tiny import save_tiny, tiny_model
+from tests.engine.tiny import chat_model, save_tiny, tiny_model
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.config.toml import dump_toml
 from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
 from tui_trainer.engine.models.export import Exported, export_model
-from tui_trainer.engine.models.load import load_model_for_chat
 from tui_trainer.engine.models.randomness import seeded
 from tui_trainer.engine.trainer.manifest import write_manifest
 from tui_trainer.errors import CancelledError, MachineError, RefusedError, UsageError
@@ -128,7 +127,7 @@ def test_tokens_that_were_added_are_merged_too(tiny_folder: Path, tmp_path: Path
 def test_an_adapter_with_added_tokens_can_be_talked_to(tiny_folder: Path, checkpoint: Checkpoint) -> None:
     model = adapted(tiny_folder, 261, modules_to_save=["embed_tokens", "lm_head"])
     checkpoint(model, ["<one>", "<two>"])
-    loaded = load_model_for_chat("trial")
+    loaded = chat_model("trial")
     torch.testing.assert_close(logits(loaded.model), logits(model), atol=1e-5, rtol=0)
 
 

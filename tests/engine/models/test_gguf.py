@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from tests.engine.models.tiny_gguf import write_gguf
-from tests.engine.tiny import tiny_model
+from tests.engine.tiny import chat_model, tiny_model
 from tui_trainer.config.model import ModelConfig
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.models import gguf
-from tui_trainer.engine.models.load import load_model_for_chat, load_model_for_training
+from tui_trainer.engine.models.load import load_model_for_training
 from tui_trainer.engine.models.locate import locate_model
 from tui_trainer.engine.models.shape import describe_model
 from tui_trainer.engine.models.tokenizer import load_tokenizer
@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_the_converted_model_computes_the_same(file: Path) -> None:
-    loaded = load_model_for_chat(str(file))
+    loaded = chat_model(str(file))
     ids = torch.tensor([[72, 101, 108, 108, 111]])
     with torch.no_grad():
         torch.testing.assert_close(

@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub import constants
 
 from tests.engine.models.fake_hub import COMMIT, FakeHub, fake_hub
+from tests.engine.tiny import chat_model
 from tui_trainer.engine.models import hub
-from tui_trainer.engine.models.load import load_model_for_chat
 from tui_trainer.engine.models.locate import locate_model
 from tui_trainer.errors import CancelledError, ExitCode, MachineError, RefusedError, UsageError, WorkbenchError
 
@@ -49,7 +49,7 @@ def test_a_model_is_fetched_once_and_then_comes_from_the_cache(online: FakeHub, 
 
 
 def test_a_fetched_model_answers(online: FakeHub) -> None:
-    assert load_model_for_chat(REPO).num_parameters > 1000
+    assert chat_model(REPO).num_parameters > 1000
 
 
 def test_a_tokenizer_is_had_without_the_weights(online: FakeHub) -> None:

@@ -13,10 +13,10 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
-from tests.engine.tiny import save_tiny, tiny_model
+from tests.engine.tiny import chat_model, save_tiny, tiny_model
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.models import placement
-from tui_trainer.engine.models.load import load_model_for_chat, load_model_for_training
+from tui_trainer.engine.models.load import load_model_for_training
 from tui_trainer.engine.models.spread import whole_shape, whole_size
 from tui_trainer.engine.models.tokenizer import load_tokenizer
 from tui_trainer.errors import ConfigurationError, DataError, MachineError, RefusedError, UsageError
@@ -220,7 +220,7 @@ def test_a_cut_file_is_told_with_its_size(tiny_folder: Path, tmp_path: Path) -> 
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(DataError, match="bytes"):
-        load_model_for_chat("cut")
+        chat_model("cut")
 
 
 @pytest.mark.parametrize("content", [b"", b"12345678", b"\xff" * 64, b"version https://git-lfs.github.com/spec/v1\n"])
@@ -229,7 +229,7 @@ def test_a_file_that_is_none_is_told(tiny_folder: Path, tmp_path: Path, content:
     shutil.copytree(tiny_folder, folder)
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(DataError, match="weights are broken"):
-        load_model_for_chat("none")
+        chat_model("none")
 
 
 def test_missing_weights_are_not_made_up(tiny_folder: Path, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_missing_weights_are_not_made_up(tiny_folder: Path, tmp_path: Path) -> N
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    for load_it in (lambda: load_model_for_chat("missing"), lambda: trained(make(model={"name_or_path": "missing"}))):
+    for load_it in (lambda: chat_model("missing"), lambda: trained(make(model={"name_or_path": "missing"}))):
         with pytest.raises(DataError, match=r"1 weights .* missing .*up_proj"):
             load_it()
 
@@ -249,7 +249,7 @@ def test_weights_of_another_shape_are_told(tiny_folder: Path, tmp_path: Path) ->
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 128}))
     with pytest.raises(DataError):
-        load_model_for_chat("shape")
+        chat_model("shape")
 
 
 @pytest.mark.parametrize("changes", [{"model_type": "from-the-future"}, {"model_type": 3}, {"hidden_size": "x"}])
@@ -259,7 +259,7 @@ def test_a_configuration_nobody_knows_is_told(tiny_folder: Path, tmp_path: Path,
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | changes))
     with pytest.raises(DataError, match=r"config\.json"):
-        load_model_for_chat("config")
+        chat_model("config")
 
 
 def test_code_of_a_repository_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_code_of_a_repository_is_refused(tiny_folder: Path, tmp_path: Path) -> N
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'harm')!r}, 'w')")
     with pytest.raises(RefusedError, match=r"evil\.M"):
-        load_model_for_chat("code")
+        chat_model("code")
     assert not (tmp_path / "harm").exists()
 
 
@@ -284,19 +284,19 @@ def test_an_adapter_goes_on_the_model_named_with_it(tiny_folder: Path, tmp_path:
             if parameter.requires_grad:
                 parameter.normal_(std=0.2)
     model.save_pretrained(str(tmp_path / "adapter"))
-    for loaded in (load_model_for_chat("adapter"), load_model_for_chat(str(tiny_folder), adapter="adapter")):
+    for loaded in (chat_model("adapter"), chat_model(str(tiny_folder), adapter="adapter")):
         torch.testing.assert_close(logits(loaded.model), logits(model.eval()))
         assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
         assert not loaded.model.training
     with pytest.raises(UsageError, match="not an adapter"):
-        load_model_for_chat(str(tiny_folder), adapter=str(tiny_folder))
+        chat_model(str(tiny_folder), adapter=str(tiny_folder))
 
 
 def test_an_adapter_of_another_model_is_told(tiny_folder: Path, tmp_path: Path) -> None:
     other = save_tiny(tmp_path / "other", hidden_size=64)
     trained(make(model={"name_or_path": str(other)}, lora={"r": 4})).save_pretrained(str(tmp_path / "adapter"))
     with pytest.raises(DataError, match="adapter does not fit"):
-        load_model_for_chat(str(tiny_folder), adapter="adapter")
+        chat_model(str(tiny_folder), adapter="adapter")
 
 
 def test_an_adapter_file_with_a_hole_is_told(tiny_folder: Path, tmp_path: Path) -> None:
@@ -306,11 +306,11 @@ def test_an_adapter_file_with_a_hole_is_told(tiny_folder: Path, tmp_path: Path) 
     tensors.popitem()
     save_file(tensors, file, {"format": "pt"})
     with pytest.raises(DataError, match="1 are missing"):
-        load_model_for_chat("adapter")
+        chat_model("adapter")
 
 
 def test_what_was_loaded_is_described(tiny_folder: Path) -> None:
-    loaded = load_model_for_chat(str(tiny_folder))
+    loaded = chat_model(str(tiny_folder))
     assert loaded.num_parameters == tiny_model().num_parameters()
     assert (loaded.context_length, loaded.stop_token_ids, loaded.has_template) == (512, (258,), True)
     assert loaded.device.type in ("cpu", "cuda")
@@ -328,19 +328,19 @@ def test_what_was_loaded_is_described(tiny_folder: Path) -> None:
 )
 def test_a_device_or_type_that_is_not_there(tiny_folder: Path, device: str, dtype: str, kind: type[Exception]) -> None:
     with pytest.raises(kind):
-        load_model_for_chat(str(tiny_folder), device=device, dtype=dtype)
+        chat_model(str(tiny_folder), device=device, dtype=dtype)
 
 
 def test_memory_decides_the_type_and_says_no_with_numbers(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "_CACHE_AND_CONTEXT_BYTES", 0)
     count = tiny_model().num_parameters()
     monkeypatch.setattr(placement, "available_memory", lambda: count * 3)
-    loaded = load_model_for_chat(str(tiny_folder), device="cpu")
+    loaded = chat_model(str(tiny_folder), device="cpu")
     assert loaded.dtype == torch.bfloat16
     assert "float32 would not fit" in loaded.reason
     monkeypatch.setattr(placement, "available_memory", lambda: count)
     with pytest.raises(MachineError, match=r"needs 68\.7 KiB of memory in bfloat16"):
-        load_model_for_chat(str(tiny_folder), device="cpu")
+        chat_model(str(tiny_folder), device="cpu")
 
 
 def test_a_gpu_is_taken_only_if_it_has_room(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,7 +359,7 @@ def test_a_gpu_is_taken_only_if_it_has_room(tiny_folder: Path, monkeypatch: pyte
 
 
 def test_the_loader_is_silent(tiny_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    load_model_for_chat(str(tiny_folder))
+    chat_model(str(tiny_folder))
     assert "%|" not in capfd.readouterr().err
     assert not transformers_logging.is_progress_bar_enabled()
 

@@ -38,7 +38,7 @@ def open_session(wanted: Wanted, beside: ChatSession | None = None, report: Repo
         report: told what is going on.
 
     Raises:
-        WorkbenchError: as `load_model_for_chat`.
+        WorkbenchError: as `locate_for_chat` and `load_located`.
     """
     source = locate_for_chat(wanted.model, wanted.adapter, report=report)
     if beside is not None and _is_indifferent(wanted) and can_share(beside, source):

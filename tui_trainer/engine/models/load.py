@@ -228,62 +228,44 @@ class LoadedModel:
         return bool(self.tokenizer.chat_template)
 
 
-def load_model_for_chat(
-    reference: str,
-    *,
-    adapter: str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    trust_remote_code: bool = False,
-    report: Report = ignore_report,
-) -> LoadedModel:
-    """A model ready to answer: on a GPU that has room, else on the CPU in float32.
+def locate_for_chat(reference: str, adapter: str | None = None, report: Report = ignore_report) -> ModelSource:
+    """Where a model to talk to lies, with an adapter put on it if one is named.
 
     Args:
         reference: hub id, folder, .gguf file, run (RUN, RUN@STEP, RUN@best) or demo:smollm2.
         adapter: a PEFT adapter to put on it: folder, hub id or run.
-        device: "auto", "cpu", "cuda" or "cuda:1".
-        dtype: "auto", "float32", "bfloat16", "float16", or "int8" for weights in 8 bits on the CPU.
-        trust_remote_code: consent to run the repository's code.
         report: told what is going on.
-
-    Raises:
-        WorkbenchError: as `locate_model`; DataError for weights that do not fit, MachineError for memory.
-    """
-    source = locate_for_chat(reference, adapter, trust_remote_code=trust_remote_code, report=report)
-    return load_located(source, device=device, dtype=dtype, trust_remote_code=trust_remote_code, report=report)
-
-
-def locate_for_chat(
-    reference: str, adapter: str | None = None, *, trust_remote_code: bool = False, report: Report = ignore_report
-) -> ModelSource:
-    """Where a model to talk to lies, with an adapter put on it if one is named.
 
     Raises:
         WorkbenchError: as `locate_model`; a UsageError if the adapter is a whole model.
     """
-    source = locate_model(reference, with_code=trust_remote_code, report=report)
+    source = locate_model(reference, report=report)
     return source if adapter is None else _put_on(source, adapter, report)
 
 
 def load_located(
-    source: ModelSource,
-    *,
-    device: str = "auto",
-    dtype: str = "auto",
-    trust_remote_code: bool = False,
-    report: Report = ignore_report,
+    source: ModelSource, *, device: str = "auto", dtype: str = "auto", report: Report = ignore_report
 ) -> LoadedModel:
-    """`load_model_for_chat` for a model that has been found."""
+    """A model ready to answer: on a GPU that has room, else on the CPU in float32. Its repository's code never runs.
+
+    Args:
+        source: where it lies.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        dtype: "auto", "float32", "bfloat16", "float16", or "int8" for weights in 8 bits on the CPU.
+        report: told what is going on.
+
+    Raises:
+        WorkbenchError: a DataError for weights that do not fit, a MachineError for memory.
+    """
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    config = read_config(source.path, trust_remote_code=trust_remote_code, report=report)
-    tokenizer = tokenizer_from(source.tokenizer_path, trust_remote_code=trust_remote_code)
+    config = read_config(source.path, trust_remote_code=False, report=report)
+    tokenizer = tokenizer_from(source.tokenizer_path)
     files = weight_files(source.path) + ([source.adapter / ADAPTER_WEIGHTS] if source.adapter else [])
     num_parameters = count_parameters(files)
     is_int8 = dtype == INT8
     placement = place_for_chat(num_parameters, config, *(_int8_place(device) if is_int8 else (device, dtype)))
     report(f"loading {source.reference} on {placement.device} ({placement.reason})", None, None)
-    model = _load_for_chat(source, config, placement, trust_remote_code)
+    model = _load_for_chat(source, config, placement)
     if is_int8:
         report("rounding the weights to 8 bits", None, None)
         quantize(model)
@@ -326,12 +308,10 @@ def _put_on(source: ModelSource, adapter: str, report: Report) -> ModelSource:
     return replace(source, adapter=other.adapter, tokenizer_path=tokenizer_path, run=other.run, step=other.step)
 
 
-def _load_for_chat(
-    source: ModelSource, config: PreTrainedConfig, placement: Placement, trust_remote_code: bool
-) -> PreTrainedModel | PeftModel:
+def _load_for_chat(source: ModelSource, config: PreTrainedConfig, placement: Placement) -> PreTrainedModel | PeftModel:
     is_half = placement.dtype.itemsize == 2
     attention = best_attention(class_of(config), placement.device, is_half=is_half)
-    base = load_weights(source.path, config, placement.dtype, attention, trust_remote_code=trust_remote_code)
+    base = load_weights(source.path, config, placement.dtype, attention, trust_remote_code=False)
     model: Any = load_adapter(base, source.adapter) if source.adapter is not None else base
     try:
         model.to(placement.device)
