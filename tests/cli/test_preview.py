@@ -54,6 +54,16 @@ def test_the_document(call: Call, rows_file: Path) -> None:
     assert trained == ["answer 2<|im_end|>"]
 
 
+def test_the_heading_names_format_and_columns_of_each_source(call: Call, rows_file: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("one\n\ntwo\n")
+    _, alone, _ = call("preview", str(texts))
+    assert f"{texts}: train 2 rows\nformat text (text = text) · no template · fingerprint" in alone
+    _, mixed, _ = call("preview", str(rows_file), str(texts))
+    assert f"{rows_file}: train 10 rows · format prompt_completion (prompt = input, completion = output)\n" in mixed
+    assert f"{texts}: train 2 rows · format text (text = text)\ntemplate builtin:bytes (model) · fingerprint" in mixed
+
+
 def test_every_option_counts(call: Call, rows_file: Path, tmp_path: Path) -> None:
     def rows(*options: str) -> Any:
         code, out, err = call("preview", str(rows_file), "--json", "--rows", "0", *options)

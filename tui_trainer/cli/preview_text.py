@@ -26,18 +26,25 @@ def show_preview(console: Console, document: dict[str, Any]) -> None:
 
 
 def show_heading(console: Console, document: dict[str, Any]) -> None:
-    """Print sources, format, template and fingerprint."""
-    columns = ", ".join(f"{role} = {column}" for role, column in document["columns"].items())
-    for source in document["sources"]:
+    """Print sources, format, template and fingerprint; of several sources the format of each."""
+    sources = document["sources"]
+    for source in sources:
         splits = " · ".join(f"{name} {_number_of_rows(info)}" for name, info in source["splits"].items())
-        console.print(Text(safe_line(f"{source['path']}: {splits}"), "bold"))
+        mixed = f" · {_format_words(source)}" if len(sources) > 1 else ""
+        console.print(Text(safe_line(f"{source['path']}: {splits}{mixed}"), "bold"))
     template = document["template"]
     words = [
-        f"format {document['format']} ({columns})",
+        *([_format_words(document)] if len(sources) == 1 else []),
         f"template {template['name']} ({template['source']})" if template else "no template",
         f"fingerprint {document['fingerprint'][:8]}",
     ]
     console.print(Text(safe_line(" · ".join(words)), "dim"))
+
+
+def _format_words(found: dict[str, Any]) -> str:
+    """The format, and which column plays which role."""
+    columns = ", ".join(f"{role} = {column}" for role, column in found["columns"].items())
+    return f"format {found['format']}" + (f" ({columns})" if columns else "")
 
 
 def _number_of_rows(split: dict[str, Any]) -> str:

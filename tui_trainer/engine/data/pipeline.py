@@ -12,6 +12,7 @@ from tui_trainer.engine.data.cutting import Cutter
 from tui_trainer.engine.data.drafting import Drafter, Question
 from tui_trainer.engine.data.example import Example
 from tui_trainer.engine.data.formats.detect import FormatSpec
+from tui_trainer.engine.data.formats.roles import WITHOUT_TURNS
 from tui_trainer.engine.data.masking.turns import TurnFinder
 from tui_trainer.engine.data.problems import Code, RowProblem
 from tui_trainer.engine.data.rows import Record
@@ -125,7 +126,7 @@ def _finder_of(template: ChatTemplate, tokenizer: TextTokenizer) -> TurnFinder:
 
 
 def _check_truncation(data: DataConfig, specs: Sequence[FormatSpec]) -> None:
-    chats = [spec.format for spec in specs if spec.format not in ("text", "tokenized")]
+    chats = [spec.format for spec in specs if spec.format not in WITHOUT_TURNS]
     if data.truncation == "split" and chats:
         raise ConfigurationError.of(
             [Problem("data.truncation", f"split is for plain text, the rows are {chats[0]}", "set right, left or drop")]

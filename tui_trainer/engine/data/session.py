@@ -17,6 +17,7 @@ from tui_trainer.engine.data.building import VERDICT, build_store
 from tui_trainer.engine.data.crew import Job
 from tui_trainer.engine.data.dataset import Examples, PackedExamples
 from tui_trainer.engine.data.example import Example
+from tui_trainer.engine.data.formats.roles import WITHOUT_TURNS
 from tui_trainer.engine.data.generation import configured_stops
 from tui_trainer.engine.data.judged import Judged
 from tui_trainer.engine.data.pipeline import DataPipeline
@@ -179,9 +180,10 @@ class DataSession:
         return fingerprint_for(self.rows, self.pipeline(), self.config)
 
     def template(self) -> dict[str, str] | None:
-        """Name, source and hash of the chat template, None for none."""
+        """Name, source and hash of the chat template; None where there is none, or no row has turns to put into it."""
         template = self.pipeline().template
-        return template.to_dict() if template else None
+        is_used = any(part.spec.format not in WITHOUT_TURNS for part in self.rows.parts)
+        return template.to_dict() if template and is_used else None
 
     def examples(self, records: Sequence[Record]) -> list[Example]:
         """Examples with spans, for showing."""

@@ -85,7 +85,7 @@ class MixingScreen(Sheet[list[Source] | None]):
         """The sources, and what a weight means."""
         with Vertical() as box:
             box.border_title = "Datasets that are mixed"
-            box.border_subtitle = "a adds · w weight · c columns · delete removes · s takes it · esc leaves"
+            box.border_subtitle = "a adds · w weight · c columns · del removes · s takes it · esc leaves"
             yield Static(Content("Weight 1: every row once an epoch; 2: twice; 0.5: every second row."))
             yield SourceList(self._first)
             yield Static("", id="mixing-note", markup=False)

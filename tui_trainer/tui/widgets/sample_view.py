@@ -294,7 +294,8 @@ def _turn_blocks(sample: Sample | None, problem: str) -> Iterator[Block]:
 
 def _one_turn(sample: Sample, turn: Turn) -> Iterator[Block]:
     is_added = any(start < turn.end and turn.start < end for start, end in sample.added)
-    words = [turn.role or "text", f"{fmt.count(turn.end - turn.start)} tokens"]
+    num_tokens = turn.end - turn.start
+    words = [turn.role or "text", "1 token" if num_tokens == 1 else f"{fmt.count(num_tokens)} tokens"]
     if turn.is_trained:
         words.insert(0, "▌trained" if turn.weight == 1 else f"▌trained x{turn.weight:g}")
     if is_added:

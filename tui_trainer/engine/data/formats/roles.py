@@ -30,6 +30,9 @@ FORMATS: dict[str, FormatRoles] = {
 }
 """Every format a row can have, by its name in the configuration."""
 
+WITHOUT_TURNS = frozenset({"text", "tokenized"})
+"""The formats whose rows hold no conversation, so that no chat template has a part in them."""
+
 PAIRS: tuple[tuple[str, str], ...] = (
     ("prompt", "completion"),
     ("input", "output"),
