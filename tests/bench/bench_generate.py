@@ -38,8 +38,8 @@ from tui_trainer.engine.generate.sampling import Sampler
 from tui_trainer.engine.generate.side_by_side import together
 from tui_trainer.engine.models.adapter import WITHOUT_ADAPTER, add_adapter
 from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
+from tui_trainer.engine.models.chat_model import load_located, locate_for_chat
 from tui_trainer.engine.models.int8 import quantize
-from tui_trainer.engine.models.load import load_located, locate_for_chat
 from tui_trainer.engine.models.swap import copy_adapter
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.wire.frames import Item, encode

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
-from tui_trainer.engine.models.load import LoadedModel, load_located, locate_for_chat
+from tui_trainer.engine.models.chat_model import LoadedModel, load_located, locate_for_chat
 from tui_trainer.engine.models.randomness import seeded
 
 

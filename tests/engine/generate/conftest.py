@@ -8,7 +8,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from tests.engine.tiny import chat_model, tiny_model
 from tui_trainer.engine.generate.engine import Engine
 from tui_trainer.engine.models.bytes_tokenizer import bytes_tokenizer
-from tui_trainer.engine.models.load import LoadedModel
+from tui_trainer.engine.models.chat_model import LoadedModel
 
 
 @pytest.fixture(scope="session")

@@ -29,8 +29,8 @@ from tui_trainer.engine.generate.forward.choose import choose_forward, disagreem
 from tui_trainer.engine.generate.forward.fused import FusedForward
 from tui_trainer.engine.generate.forward.library import LibraryForward
 from tui_trainer.engine.models.adapter import WITHOUT_ADAPTER
+from tui_trainer.engine.models.chat_model import LoadedModel
 from tui_trainer.engine.models.int8 import Int8Linear, quantize
-from tui_trainer.engine.models.load import LoadedModel
 from tui_trainer.engine.models.randomness import seeded
 
 SIZES = {

@@ -22,8 +22,8 @@ from tui_trainer.engine.models.tokenizer import load_tokenizer
 from tui_trainer.engine.trainer import mailbox
 from tui_trainer.engine.trainer.arguments import training_arguments
 from tui_trainer.engine.trainer.callbacks import RunEvents
+from tui_trainer.engine.trainer.group import Group
 from tui_trainer.engine.trainer.journal import EventLog
-from tui_trainer.engine.trainer.mailbox import Group
 from tui_trainer.engine.trainer.restart import resume_point
 from tui_trainer.engine.trainer.resuming import Resumption
 from tui_trainer.engine.trainer.run import conclude, make_trainer, start_facts, state_today

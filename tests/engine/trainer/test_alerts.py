@@ -14,7 +14,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from tui_trainer.engine.trainer.alerts import RunAlerts
 from tui_trainer.engine.trainer.checkpoint import Checkpoints
 from tui_trainer.engine.trainer.failures import NotANumberError
-from tui_trainer.engine.trainer.mailbox import Group, Health, Mailbox
+from tui_trainer.engine.trainer.group import Group
+from tui_trainer.engine.trainer.mailbox import Health, Mailbox
 from tui_trainer.engine.trainer.watch import LossWatch, OverflowWatch
 from tui_trainer.runs.control import send
 from tui_trainer.runs.events import Alert, CheckpointSaved, RunFinished, RunPaused, StepMetrics

@@ -13,8 +13,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from tui_trainer.engine.trainer.checkpoint import Checkpoints, Score, newest_whole
+from tui_trainer.engine.trainer.group import Group
 from tui_trainer.engine.trainer.journal import EventLog
-from tui_trainer.engine.trainer.mailbox import Group
 from tui_trainer.engine.trainer.manifest import verify_checkpoint, write_manifest
 from tui_trainer.errors import RefusedError
 from tui_trainer.runs.control import send

@@ -12,7 +12,7 @@ import torch
 from transformers import TrainerCallback
 
 from tui_trainer.engine.trainer.command_log import CommandLog, forget_after, read_log
-from tui_trainer.engine.trainer.mailbox import Group
+from tui_trainer.engine.trainer.group import Group
 from tui_trainer.runs.checkpoint_state import CheckpointState
 from tui_trainer.runs.control import Command, send
 from tui_trainer.runs.events import ControlApplied, StepMetrics

@@ -10,7 +10,7 @@ import torch
 
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.engine.trainer.common_disk import common_layout
-from tui_trainer.engine.trainer.mailbox import Group
+from tui_trainer.engine.trainer.group import Group
 from tui_trainer.errors import MachineError
 from tui_trainer.runs.layout import RunLayout
 

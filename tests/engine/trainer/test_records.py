@@ -15,8 +15,8 @@ import torch
 
 from tui_trainer.engine.trainer.evaluation import eval_batches
 from tui_trainer.engine.trainer.failures import classify
+from tui_trainer.engine.trainer.group import Group
 from tui_trainer.engine.trainer.journal import EventLog, ProgressReport, RankFile
-from tui_trainer.engine.trainer.mailbox import Group
 from tui_trainer.errors import CancelledError, DataError, MachineError
 from tui_trainer.runs.events import EvalMetrics, Progress, RunFinished, RunStarted, Sample, StepMetrics, decode
 from tui_trainer.runs.files import read_json

@@ -18,6 +18,7 @@ from tests.slow_disk import SlowDisk
 from tui_trainer.config.course import Course
 from tui_trainer.config.schedule import learning_rate_at
 from tui_trainer.engine.trainer import mailbox
+from tui_trainer.engine.trainer.group import Group
 from tui_trainer.engine.trainer.live import Refused, planned_change
 from tui_trainer.engine.trainer.parking import ParkedModel, movable_tensors
 from tui_trainer.errors import CancelledError
@@ -295,7 +296,7 @@ def test_after_fast_steps_slow_ones_are_looked_at_soon(tiny: Any, monkeypatch: p
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     run = tiny.run()
 
-    class Two(mailbox.Group):
+    class Two(Group):
         """Two ranks that say the same."""
 
         def sum(self, values: Any) -> list[float]:
@@ -324,7 +325,7 @@ def test_what_is_outdated_does_not_depend_on_the_clock(tiny: Any, day: int, monk
     monkeypatch.setattr(time, "time", lambda: now)
     monkeypatch.setattr(time, "time_ns", lambda: int(now * 1e9))
     new = send(run.layout, "save")
-    box = mailbox.Mailbox(run.layout, mailbox.Group(0, 1, torch.device("cpu")), run.termination, outdated)
+    box = mailbox.Mailbox(run.layout, Group(0, 1, torch.device("cpu")), run.termination, outdated)
     refused, taken = sorted(box.receive(1, mailbox.Health()).commands, key=lambda command: command.id == new.id)
     assert (refused.id, refused.error) == (old.id, "was sent before the run was started again")
     assert taken == new
@@ -332,7 +333,7 @@ def test_what_is_outdated_does_not_depend_on_the_clock(tiny: Any, day: int, monk
 
 def test_looking_into_the_mailbox_costs_little(tiny: Any) -> None:
     run = tiny.run()
-    box = mailbox.Mailbox(run.layout, mailbox.Group(0, 1, torch.device("cpu")), run.termination)
+    box = mailbox.Mailbox(run.layout, Group(0, 1, torch.device("cpu")), run.termination)
     started = time.process_time()
     for step in range(2000):
         box.receive(step, mailbox.Health())

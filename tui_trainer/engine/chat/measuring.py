@@ -11,7 +11,7 @@ from tui_trainer.engine.chat.session import ChatSession
 from tui_trainer.engine.chat.sharing import part
 from tui_trainer.engine.chat.slots import Slots
 from tui_trainer.engine.chat.swapping import swapped
-from tui_trainer.engine.models.load import locate_for_chat
+from tui_trainer.engine.models.chat_model import locate_for_chat
 from tui_trainer.errors import UsageError
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tui_trainer.engine.chat.session import ChatSession
 from tui_trainer.engine.chat.sharing import can_share, share
-from tui_trainer.engine.models.load import load_located, locate_for_chat
+from tui_trainer.engine.models.chat_model import load_located, locate_for_chat
 from tui_trainer.engine.report import Report, ignore_report
 
 

@@ -22,8 +22,8 @@ from tui_trainer.engine.generate.engine import Engine, Generation
 from tui_trainer.engine.generate.forward.choose import Choice, choose_forward
 from tui_trainer.engine.generate.forward.interface import Forward
 from tui_trainer.engine.generate.knobs import YOURS, ResolvedKnobs, inspect_knobs, model_defaults, resolve_knobs
+from tui_trainer.engine.models.chat_model import LoadedModel
 from tui_trainer.engine.models.int8 import INT8
-from tui_trainer.engine.models.load import LoadedModel
 from tui_trainer.engine.models.stamp import stamp_of
 from tui_trainer.engine.models.weights import ADAPTER_WEIGHTS, count_parameters
 from tui_trainer.errors import ConfigurationError

@@ -118,7 +118,7 @@ class ChatServer:
         session, model = self._slots.get(slot), str(params.get("model") or "")
         if session is not None and session.kind == "local" and not is_address(model):
             from tui_trainer.engine.chat.swapping import swapped
-            from tui_trainer.engine.models.load import locate_for_chat
+            from tui_trainer.engine.models.chat_model import locate_for_chat
 
             keeps = session.placement
             source = locate_for_chat(model, params.get("adapter") or None)

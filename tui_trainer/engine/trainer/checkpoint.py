@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tui_trainer.engine.trainer.failures import is_disk_full
+from tui_trainer.engine.trainer.group import Group
 from tui_trainer.engine.trainer.journal import EventLog
-from tui_trainer.engine.trainer.mailbox import Group
 from tui_trainer.engine.trainer.manifest import verify_checkpoint, write_manifest
 from tui_trainer.runs.events import Alert, CheckpointSaved
 from tui_trainer.runs.files import number, read_json, sync, write_json

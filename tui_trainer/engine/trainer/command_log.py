@@ -12,7 +12,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from tui_trainer.engine.trainer.mailbox import Group
+from tui_trainer.engine.trainer.group import Group
 from tui_trainer.runs.control import Command
 from tui_trainer.runs.files import number, whole_number
 from tui_trainer.runs.journal import JournalWriter, read_lines

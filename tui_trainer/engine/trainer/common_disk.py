@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tui_trainer.config.launch import saves_whole_weights
 from tui_trainer.config.schema import RunConfig
-from tui_trainer.engine.trainer.mailbox import Group
+from tui_trainer.engine.trainer.group import Group
 from tui_trainer.errors import MachineError
 from tui_trainer.runs.layout import RunLayout
 

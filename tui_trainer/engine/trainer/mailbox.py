@@ -2,21 +2,16 @@
 
 Rank 0 looks into the mailbox about twice a second and hands what it finds to the others in the same collective in
 which every rank tells how it is: asked to terminate, loss no longer a number, and in how many steps they talk again; in
-between no rank waits for another. So a command is carried out at the same
-step everywhere, and a signal to any one rank makes all of them save at the same step. Called by
-`engine.trainer.steering`.
+between no rank waits for another. So a command is carried out at the same step everywhere, and a signal to any one rank
+makes all of them save at the same step. Called by `engine.trainer.steering`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import torch
-from torch import distributed
-
+from tui_trainer.engine.trainer.group import Group
 from tui_trainer.engine.trainer.termination import Termination
 from tui_trainer.runs.control import Command, pending, remove
 from tui_trainer.runs.layout import RunLayout
@@ -33,60 +28,6 @@ _MAX_STEPS_BETWEEN = 64
 
 TERMINATE_BY = "SIGTERM"
 """The sender of the stop command that a signal stands for."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """The ranks that decide together.
-
-    Attributes:
-        rank: number of this process.
-        size: how many there are.
-        device: where tensors for a collective live.
-    """
-
-    rank: int
-    size: int
-    device: torch.device
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this is rank 0."""
-        return self.rank == 0
-
-    def sum(self, values: Sequence[float]) -> list[float]:
-        """The sum over all ranks of each value; whole numbers up to 2**53 stay exact."""
-        if self.size == 1:
-            return list(values)
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
-        distributed.all_reduce(tensor)
-        return [float(value) for value in tensor.tolist()]
-
-    def leave(self) -> None:
-        """End the group once all ranks are here: one that is still talked to would abort on its way out."""
-        if self.size > 1 and distributed.is_initialized():
-            distributed.barrier(device_ids=[self.device.index] if self.device.type == "cuda" else None)
-            distributed.destroy_process_group()
-
-    def all_true(self, value: bool) -> bool:
-        """Whether `value` is true on every rank."""
-        return self.sum([int(value)])[0] == self.size
-
-    def from_all(self, value: Any) -> list[Any]:
-        """The objects that the ranks gave, by rank."""
-        if self.size == 1:
-            return [value]
-        values = [None] * self.size
-        distributed.all_gather_object(values, value)
-        return values
-
-    def from_first(self, value: Any) -> Any:
-        """The object that rank 0 gave."""
-        if self.size == 1:
-            return value
-        box = [value]
-        distributed.broadcast_object_list(box, src=0, device=self.device)
-        return box[0]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tui_trainer.engine.data.references import EvalReference
 from tui_trainer.engine.generate.batch import generate_batch
 from tui_trainer.engine.generate.engine import Engine
 from tui_trainer.engine.generate.forward.library import LibraryForward
-from tui_trainer.engine.trainer.mailbox import Group
+from tui_trainer.engine.trainer.group import Group
 from tui_trainer.runs.events import Sample
 
 _LONGEST = 256

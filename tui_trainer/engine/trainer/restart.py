@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from tui_trainer.config.resuming import OTHER_MODEL, OTHER_ROWS, Difference, Effect, differences
 from tui_trainer.engine.trainer.branches import go_back, set_aside
 from tui_trainer.engine.trainer.checkpoint import newest_whole
+from tui_trainer.engine.trainer.group import Group
 from tui_trainer.engine.trainer.journal import EventLog
-from tui_trainer.engine.trainer.mailbox import Group
 from tui_trainer.engine.trainer.resuming import Resumption, has_optimiser, is_of_deepspeed, is_of_fsdp
 from tui_trainer.errors import MachineError, RefusedError, WorkbenchError, error_from_dict
 from tui_trainer.runs.checkpoint_state import NAME, CheckpointState

@@ -26,7 +26,7 @@ from typing_extensions import override
 
 from tui_trainer.config.derive import resumed_max_steps
 from tui_trainer.engine.trainer.feed import Feed, Share, Stream
-from tui_trainer.engine.trainer.mailbox import Group
+from tui_trainer.engine.trainer.group import Group
 from tui_trainer.errors import RefusedError
 from tui_trainer.runs.checkpoint_state import CheckpointState, DataPosition, LossWindow
 

@@ -36,9 +36,10 @@ from tui_trainer.engine.trainer.copies import CheckpointCopies
 from tui_trainer.engine.trainer.devices import check_devices
 from tui_trainer.engine.trainer.failures import DiskFullError, NotANumberError, is_disk_full
 from tui_trainer.engine.trainer.flat import FlatCollator, is_exact, why_not_flat
+from tui_trainer.engine.trainer.group import Group
 from tui_trainer.engine.trainer.journal import EventLog
 from tui_trainer.engine.trainer.left_out import LeftOutRows
-from tui_trainer.engine.trainer.mailbox import Group, Mailbox
+from tui_trainer.engine.trainer.mailbox import Mailbox
 from tui_trainer.engine.trainer.quiz import Quiz
 from tui_trainer.engine.trainer.restart import resume_point
 from tui_trainer.engine.trainer.resuming import Resumption

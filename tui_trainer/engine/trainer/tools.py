@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from tui_trainer.engine.trainer.checkpoint import Checkpoints
 from tui_trainer.engine.trainer.copies import CheckpointCopies
+from tui_trainer.engine.trainer.group import Group
 from tui_trainer.engine.trainer.journal import EventLog
-from tui_trainer.engine.trainer.mailbox import Group
 from tui_trainer.engine.trainer.quiz import Quiz
 from tui_trainer.engine.trainer.steering import Steering
 from tui_trainer.engine.trainer.watch import LossWatch
