@@ -17,6 +17,7 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.widget import MountError
 from textual.worker import WorkerFailed
+from typing_extensions import override
 
 from tui_trainer.errors import WorkbenchError
 from tui_trainer.paths import config_dir
@@ -110,7 +111,8 @@ class WorkbenchApp(App[None]):
         if len(self.screen_stack) == 1:
             self.switch_mode(mode)
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+    @override
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Modes cannot be changed from under a dialog."""
         return len(self.screen_stack) == 1 if action in ("go", "leave") and self._running_modes() else True
 

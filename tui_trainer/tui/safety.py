@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
+from typing_extensions import override
 
 from tui_trainer.text import is_unsafe, strip_unsafe
 
@@ -14,7 +15,8 @@ from tui_trainer.text import is_unsafe, strip_unsafe
 class SafeFilter(LineFilter):
     """Removes control characters from every line that is about to be drawn."""
 
-    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
+    @override
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         """The segments without control characters."""
         if not any(is_unsafe(text) for text, _, control in segments if not control):
             return segments

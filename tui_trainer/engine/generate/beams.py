@@ -16,6 +16,7 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
+from typing_extensions import override
 
 from tui_trainer.config.sampling import SamplingParams
 from tui_trainer.engine.generate.candidates import Candidate
@@ -141,7 +142,8 @@ class _Cancelled(StoppingCriteria):
     def __init__(self, is_cancelled: Callable[[], bool]) -> None:
         self._is_cancelled = is_cancelled
 
-    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+    @override
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
         answer: Tensor = torch.full(
             (input_ids.shape[0],), self._is_cancelled(), dtype=torch.bool, device=input_ids.device
         )

@@ -157,7 +157,7 @@ class ChatServer:
         yield from ()
         return {}
 
-    def knobs(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:  # noqa: ARG002
+    def knobs(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:  # noqa: ARG002 - as all methods
         """The knobs that count with {params}, and what is wrong with them; without a model only the defaults below.
 
         Returns:
@@ -294,7 +294,7 @@ class ChatServer:
             baseline = params.get("baseline")
             return (yield from measure(self._slots, prompts, models, baseline and str(baseline), cancellation.check))
 
-    def read_prompts(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:  # noqa: ARG002
+    def read_prompts(self, params: dict[str, Any], cancellation: Cancellation) -> Answer:  # noqa: ARG002 - as all methods
         """The prompts in a file {path}, as `prompt_set` and `score` take them: {"prompts"}."""
         yield from ()
         path = Path(str(params.get("path") or "")).expanduser()

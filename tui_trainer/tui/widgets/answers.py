@@ -27,7 +27,7 @@ class Answers(VerticalScroll, can_focus=True):
     ]
     DEFAULT_CSS = "Answers { scrollbar-size-vertical: 1; & > Static { width: 100%; height: auto; padding: 0 1; } }"
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._samples: Sequence[Sample] = ()
         self._back = 0

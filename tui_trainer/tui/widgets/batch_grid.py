@@ -36,7 +36,7 @@ class BatchGrid(CursorList):
         Binding("N", "change(-1)", "Change back", show=False, id="batch-previous", tooltip="Change before"),
     ]
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.shown: dict[str, Any] = {}
         self.sequence = 0

@@ -121,7 +121,7 @@ class Chart(Widget):
     }
     """
 
-    def __init__(self, plot: Plot, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
+    def __init__(self, plot: Plot, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.plot = plot
         self._axes = Axes()

@@ -85,7 +85,7 @@ class CursorList(ScrollView, can_focus=True):
     class Chosen(Highlighted):
         """Enter was pressed on a line."""
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.num_lines = 0
         self.cursor = 0
@@ -98,7 +98,7 @@ class CursorList(ScrollView, can_focus=True):
         """What stands above the lines, drawn by a `Heading`."""
         return ""
 
-    def is_selectable(self, line: int) -> bool:  # noqa: ARG002
+    def is_selectable(self, line: int) -> bool:  # noqa: ARG002 - lists that have headings look at it
         """Whether the cursor may stand on a line."""
         return True
 

@@ -27,7 +27,7 @@ from tui_trainer.tui.widgets.cursor_list import CursorList, Parts
 class EventList(CursorList):
     """One line an event."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._events: Sequence[Event] = ()
         self._superseded: Collection[int] = ()

@@ -76,7 +76,7 @@ class FieldList(CursorList):
     class ResetRequested(ValueTyped):
         """A field is to be given back to the layer below."""
 
-    def __init__(self, *, label_width: int = 0, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, label_width: int = 0, id: str | None = None) -> None:
         super().__init__(id=id)
         self._fields: Sequence[Field] = ()
         self._fixed_label_width = label_width

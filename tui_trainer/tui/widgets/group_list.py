@@ -12,7 +12,7 @@ from tui_trainer.tui.widgets.cursor_list import CursorList, Parts
 class GroupList(CursorList):
     """Names with counts."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._groups: Sequence[tuple[str, int]] = ()
 

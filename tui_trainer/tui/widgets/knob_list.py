@@ -27,7 +27,7 @@ class KnobList(FieldList):
     class Changed(Message):
         """Another set of knobs goes with the next question."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._preset_name = ""
         self._preset: dict[str, Any] = {}

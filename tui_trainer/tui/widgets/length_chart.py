@@ -47,7 +47,7 @@ class LengthChart(Widget, can_focus=True):
             super().__init__()
             self.length = length
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._lengths = Lengths(())
         self._cutoff = 0

@@ -20,7 +20,7 @@ _WARNING = re.compile(r"warn", re.IGNORECASE)
 class LogPane(CursorList):
     """The last lines of a file; the cursor follows the end until it is moved away from it."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._path: Path | None = None
         self._is_reading = False

@@ -18,7 +18,7 @@ _COLUMNS = ("tokens", "stopped", "repeat", "exact", "regex", "logprob", "dist-2"
 class MeasureTable(CursorList):
     """One line a model; the newest last."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._lines: Sequence[Measured] = ()
 
@@ -61,7 +61,7 @@ class MeasureTable(CursorList):
 class ScoreTable(CursorList):
     """One line a prompt: perplexity by A and by B, KL of B against A."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._rows: Sequence[Mapping[str, Any]] = ()
 

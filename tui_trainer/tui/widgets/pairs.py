@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from textual.content import Content
 from textual.geometry import Size
 from textual.widget import Widget
+from typing_extensions import override
 
 from tui_trainer.text import safe_line
 
@@ -19,7 +20,7 @@ class Pairs(Widget):
 
     DEFAULT_CSS = "Pairs { width: 100%; height: auto; }"
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._rows: Sequence[tuple[str, str]] = ()
 
@@ -38,7 +39,8 @@ class Pairs(Widget):
             lines.extend(Content.styled(f"{'':<{indent}}{part}", "$text") for part in parts[1:])
         return lines
 
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002
+    @override
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """As many lines as the values take."""
         return len(self._lines(width))
 

@@ -38,7 +38,7 @@ class PromptLine(TextArea):
             super().__init__()
             self.text = text
 
-    def __init__(self, placeholder: str, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, placeholder: str, *, id: str | None = None) -> None:
         super().__init__(placeholder=placeholder, id=id, highlight_cursor_line=False)
         self.ideas: Sequence[str] = ()
 

@@ -24,7 +24,7 @@ def plain_sample(ids: Sequence[int], texts: Sequence[str], special: frozenset[in
 class ReplyFlow(TokenFlow):
     """Tokens that flow over lines, each in the look of its band."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._bands: Sequence[Band] = ()
 
@@ -43,7 +43,7 @@ class ReplyFlow(TokenFlow):
 class AlternativeList(CursorList):
     """The most probable tokens at a place: probability by A and by B, and what the knobs make of it."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._rows: Sequence[Mapping[str, Any]] = ()
         self._by_b: dict[int, Mapping[str, Any]] = {}

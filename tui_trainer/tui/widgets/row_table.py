@@ -82,7 +82,7 @@ class RowTable(CursorList):
     class ColumnsScrolled(Message):
         """Other columns are shown, so that the heading has to change."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._columns: Sequence[str] = ()
         self._left = 0

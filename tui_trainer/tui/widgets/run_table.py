@@ -61,7 +61,7 @@ class RunTable(CursorList):
         ("data", 24),
     )
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._runs: Sequence[RunLine] = ()
 

@@ -98,7 +98,7 @@ class SampleView(Vertical):
             super().__init__()
             self.row, self.piece, self.token = row, piece, token
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.sample: Sample | None = None
         self.view = "tokens"

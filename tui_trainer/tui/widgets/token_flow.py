@@ -78,7 +78,7 @@ class TokenFlow(ScrollView, can_focus=True):
     class WindowNeeded(Highlighted):
         """The cursor is on a token that is not there."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._sample: Sample | None = None
         self._differs: int | None = None

@@ -22,7 +22,7 @@ class TokenGrid(CursorList):
             super().__init__()
             self.token = token
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._sample: Sample | None = None
         self._asked = -1

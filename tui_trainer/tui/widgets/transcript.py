@@ -106,7 +106,7 @@ class Transcript(VerticalScroll, can_focus=True):
     class Opened(Message):
         """Enter was pressed on a turn."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.conversation = Conversation()
         self.system: str | None = None
