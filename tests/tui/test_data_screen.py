@@ -319,7 +319,7 @@ async def test_the_batch_shows_padding_and_every_field(make_app: MakeApp) -> Non
     app = make_app("data")
     async with app.run_test(size=SIZE) as pilot:
         view = await _row_shown(app, pilot)
-        view.go_to_view("batch")
+        view.set_view("batch")
         grid = view.query_one(BatchGrid)
         await wait_until(pilot, lambda: grid.num_lines > 0)
         assert "9% padding" in _drawn(app)
@@ -351,6 +351,23 @@ async def test_a_row_that_differs_from_a_chat_says_where(make_app: MakeApp, worl
         await wait_until(pilot, lambda: "added by the template" in _drawn(app))
         view.set_view("messages")
         await wait_until(pilot, lambda: "text that the template adds by itself" in _drawn(app))
+
+
+async def test_a_row_without_tokens_says_what_is_wrong_with_it(make_app: MakeApp, world: FakeWorld) -> None:
+    app = make_app("data")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await _row_shown(app, pilot)
+        await pilot.press("enter")
+        assert app.screen.query_one(TokenFlow).has_focus
+        wrong = [{"code": "schema", "message": "messages.0 has the unknown role 'wizard'"}]
+        world.data.sample_extras = {"num_tokens": 0, "input_ids": [], "tokens": [], "spans": [], "problems": wrong}
+        await pilot.press("number_sign", *"40", "enter")
+        await wait_until(pilot, lambda: "schema: messages.0 has the unknown role 'wizard'" in _drawn(app))
+        assert app.screen.query_one("#view-messages").has_focus
+        world.data.sample_extras = {}
+        await pilot.press("number_sign", *"50", "enter")
+        await wait_until(pilot, lambda: app.screen.query_one(TokenFlow).has_focus)
+        assert app.screen.query_one(SampleView).view == "tokens"
 
 
 async def test_weights_other_than_one_are_shown(make_app: MakeApp, world: FakeWorld) -> None:

@@ -123,13 +123,28 @@ class SampleView(Vertical):
         flow = self.query_one(TokenFlow)
         flow.show(sample)
         self.query_one(TokenGrid).show(sample, flow.cursor)
-        self._show_text()
+        self._show_pane()
         self.query_one(TabStrip).note = self._summary(problem)
         self._show_status()
 
+    @property
+    def _pane(self) -> str:
+        """The view that is on the screen: of a row without tokens it is what is wrong with it, not an empty space."""
+        is_empty = self._problem if self.sample is None else not self.sample.num_tokens
+        return "messages" if is_empty and self.view in ("tokens", "grid") else self.view
+
+    def _show_pane(self) -> None:
+        switcher, pane = self.query_one(ContentSwitcher), f"view-{self._pane}"
+        if switcher.current != pane:
+            had_focus = self.has_focus_within
+            switcher.current = pane
+            if had_focus:
+                self.focus_view()
+        self._show_text()
+
     def _show_text(self) -> None:
-        """Show turns or record if that is the present view: wrapping the text of rows takes long."""
-        if self.view == "messages":
+        """Show turns or record if that is on the screen: wrapping the text of rows takes long."""
+        if self._pane == "messages":
             self.query_one("#view-messages", TextPane).show(list(_turn_blocks(self.sample, self._problem)))
         elif self.view == "record":
             self.query_one("#view-record", TextPane).show(list(_record_blocks(self.sample)))
@@ -165,28 +180,20 @@ class SampleView(Vertical):
         return safe_line(" · ".join(words))
 
     def set_view(self, view: str) -> None:
-        """Change to a view by name."""
+        """Change to a view by name; the focus stays inside if it was there."""
         self.view = view
-        self.query_one(ContentSwitcher).current = f"view-{view}"
         self.query_one(TabStrip).current = view
-        self._show_text()
+        self._show_pane()
         self._show_status()
         self.post_message(self.ViewChanged(view))
 
     def next_view(self, step: int = 1) -> None:
         """Change to a neighbouring view."""
-        self.go_to_view(VIEWS[(VIEWS.index(self.view) + step) % len(VIEWS)])
-
-    def go_to_view(self, view: str) -> None:
-        """Change to a view; the focus stays inside if it was there."""
-        had_focus = self.has_focus_within
-        self.set_view(view)
-        if had_focus:
-            self.focus_view()
+        self.set_view(VIEWS[(VIEWS.index(self.view) + step) % len(VIEWS)])
 
     def focus_view(self) -> None:
         """Give the focus to what can have it in the present view."""
-        pane = self.query_one(f"#view-{self.view}")
+        pane = self.query_one(f"#view-{self._pane}")
         for widget in (pane, *pane.query("*")):
             if widget.focusable:
                 widget.focus()
@@ -207,7 +214,7 @@ class SampleView(Vertical):
 
     def _in_tokens(self) -> None:
         if self.view not in ("tokens", "grid"):
-            self.go_to_view("tokens")
+            self.set_view("tokens")
 
     @property
     def copied(self) -> str:
@@ -251,9 +258,9 @@ class SampleView(Vertical):
         text = ""
         if self.view == "batch":
             text = self.query_one(BatchGrid).status()
-        elif self.view in ("tokens", "grid") and self.sample is not None and self.sample.num_tokens:
+        elif self._pane in ("tokens", "grid") and self.sample is not None and self.sample.num_tokens:
             text = token_status(self.sample, self.query_one(TokenFlow).cursor)
-        elif self.view in ("messages", "record") and self.sample is not None:
+        elif self._pane in ("messages", "record") and self.sample is not None:
             text = self.sample.where
         show_line(self.query_one(".sample--status", Static), Content(safe_line(f" {text}")))
 
