@@ -209,6 +209,17 @@ def test_damaged_status_files_are_read_without_harm(layout: RunLayout, content: 
     assert isinstance(status.step, int)
 
 
+@pytest.mark.parametrize("content", ["{", '{"state": "hibernating"}'])
+def test_a_status_that_says_nothing_leaves_the_word_to_the_events(layout: RunLayout, content: str) -> None:
+    layout.status.write_text(content)
+    status = read_status(layout)
+    assert (status.state, "is damaged" in status.remedy, "Resume it" in status.remedy) == (State.LOST, True, True)
+    with JournalWriter(layout.events) as journal:
+        journal.write(RunFinished(step=9, loss=1.0))
+    status = read_status(layout)
+    assert (status.state, status.step, status.remedy) == (State.FINISHED, 9, "")
+
+
 def test_missing_status_file(tmp_path: Path) -> None:
     assert read_status(RunLayout(tmp_path / "nothing")).state is State.LOST
 

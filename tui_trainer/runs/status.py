@@ -22,6 +22,7 @@ from tui_trainer.runs.layout import RunLayout
 VERSION = 1
 STALE_AFTER_SECONDS = 30.0
 """A run on another machine counts as lost when its heart has not beaten for this many seconds."""
+_RESUME = "Resume it from its last checkpoint, if it has one."
 _OBSERVED_SECONDS = 5.0
 """Within this time a live supervisor writes at least once."""
 _CLOCK_SECONDS = 3600.0
@@ -100,17 +101,18 @@ def read_status(layout: RunLayout) -> RunStatus:
     """The state of a run as it is now."""
     data = read_json(layout.status)
     if data is None:
-        return RunStatus(layout.id, State.LOST, remedy="The run has no status file; its directory is incomplete.")
+        what = "Its status file is damaged." if layout.status.exists() else "It has no status file."
+        return _by_events(layout, RunStatus(layout.id, State.LOST, remedy=f"{what} {_RESUME}"))
     unknown = ""
     try:
         state = State(str(data.get("state")))
     except ValueError:
-        state, unknown = State.LOST, "Its status file is damaged, or of a newer version."
+        state, unknown = State.LOST, f"Its status file is damaged, or of a newer version. {_RESUME}"
     status = RunStatus(
         id=layout.id,
         state=state,
         reason=str(data.get("reason") or ""),
-        remedy=str(data.get("remedy") or unknown),
+        remedy=str(data.get("remedy") or ""),
         message=str(data.get("message") or ""),
         step=whole_number(data.get("step")) or 0,
         max_steps=whole_number(data.get("max_steps")),
@@ -123,6 +125,8 @@ def read_status(layout: RunLayout) -> RunStatus:
         queue_place=whole_number(data.get("queue_place")) or 0,
         process=ProcessIdentity.from_dict(data),
     )
+    if unknown:
+        return _by_events(layout, replace(status, remedy=unknown))
     # a run that was made, but not started yet, waits without a process
     is_waiting = state is State.QUEUED and status.process is not None
     if not (state.is_live or is_waiting) or is_alive(layout, status):
@@ -206,6 +210,14 @@ def _out_of_queue(status: RunStatus) -> RunStatus:
         message="its place in the queue is gone, as after a reboot",
         remedy=f"Queue it again: `tui-trainer runs queue add {status.id}`.",
     )
+
+
+def _by_events(layout: RunLayout, status: RunStatus) -> RunStatus:
+    """What is true of a run whose status file says nothing: its end, if its events tell of one, else as given."""
+    told = _without_processes(layout, status)
+    if told.state is State.LOST:
+        return status
+    return replace(told, remedy="" if told.remedy == status.remedy else told.remedy)
 
 
 def _without_processes(layout: RunLayout, status: RunStatus) -> RunStatus:

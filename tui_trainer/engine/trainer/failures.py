@@ -102,6 +102,8 @@ def classify(error: BaseException) -> Failure:
         return Failure(type(error).__name__, "the run was interrupted", "stopped", "")
     reason = next((found for link in _chain(error) if (found := _reason(link))), "library_error")
     message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if reason == "disk_full" and isinstance(error, OSError):
+        message = f"the disk is full: {error.filename or error.strerror}"
     return Failure(type(error).__name__, message[:_MAX_MESSAGE], reason, _REMEDIES[reason])
 
 
