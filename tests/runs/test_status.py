@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -218,6 +219,16 @@ def test_a_status_that_says_nothing_leaves_the_word_to_the_events(layout: RunLay
         journal.write(RunFinished(step=9, loss=1.0))
     status = read_status(layout)
     assert (status.state, status.step, status.remedy) == (State.FINISHED, 9, "")
+
+
+def test_a_copy_of_a_run_that_goes_on_is_not_that_run(layout: RunLayout) -> None:
+    write_status(layout, RunStatus(layout.id, State.RUNNING, step=3, process=ProcessIdentity.current()))
+    copied = RunLayout(layout.root.parent / "copied")
+    shutil.copytree(layout.root, copied.root)
+    assert read_status(layout).state is State.RUNNING
+    status = read_status(copied)
+    assert (status.state, status.step, status.process) == (State.LOST, 3, None)
+    assert f"a copy of {layout.id}" in status.remedy
 
 
 def test_missing_status_file(tmp_path: Path) -> None:

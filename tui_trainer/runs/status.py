@@ -127,6 +127,11 @@ def read_status(layout: RunLayout) -> RunStatus:
     )
     if unknown:
         return _by_events(layout, replace(status, remedy=unknown))
+    original = data.get("id")
+    if isinstance(original, str) and original != layout.id and not state.is_over:
+        said = f"This directory is a copy of {original}, made while that one went on; its processes are not this run's."
+        copy = replace(status, state=State.LOST, reason="lost", queue_place=0, process=None, remedy=f"{said} {_RESUME}")
+        return _by_events(layout, copy)
     # a run that was made, but not started yet, waits without a process
     is_waiting = state is State.QUEUED and status.process is not None
     if not (state.is_live or is_waiting) or is_alive(layout, status):
