@@ -11,6 +11,7 @@ from tui_trainer.runs.control import pending
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.tui.app import WorkbenchApp
 from tui_trainer.tui.widgets.ask import AskText
+from tui_trainer.tui.widgets.row_table import RowTable
 
 from .waiting import wait_until
 
@@ -58,3 +59,13 @@ async def test_a_learning_rate_typed_ahead_is_sent(make_app: MakeApp, run: RunLa
         await wait_until(pilot, lambda: bool(pending(run)))
         assert [(sent.name, sent.arguments) for sent in pending(run)] == [("set", {"learning_rate": 1e-5})]
         assert app.current_mode == "train"
+
+
+async def test_a_key_that_is_held_down_counts_every_time(make_app: MakeApp) -> None:
+    app = make_app("data")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await wait_until(pilot, lambda: app.focused is not None and app.focused.id == "rows")
+        burst(app, *["down"] * 100, *["up"] * 40, "number_sign", *"7")
+        await wait_until(pilot, lambda: isinstance(app.screen, AskText) and app.screen.query_one(Input).value == "7")
+        rows = app.screen_stack[0].query_one("#rows", RowTable)
+        assert rows.cursor == 60

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from textual.app import App
-from textual.events import Event
+from textual.events import Event, Key, Paste
 from textual.message_pump import MessagePump
+from textual.widget import Widget
 
 _PATIENCE_SECONDS = 1.0
 """How long a key waits for the one before it: what hangs must not take the keyboard with it."""
@@ -31,19 +32,21 @@ class TypeAhead:
     def __init__(self, app: App[Any], hand_on: Callable[[Event], Awaitable[None]]) -> None:
         self._app = app
         self._hand_on = hand_on
-        self._waiting: deque[Event] = deque()
+        self._waiting: deque[Key | Paste] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._without_effect: tuple[str, Widget] | None = None
         self._num_holders = 0
         self._released = asyncio.Event()
 
-    async def take(self, event: Event) -> None:
+    async def take(self, event: Key | Paste) -> None:
         """Hand on a key or a pasted text, at once unless the one before it is still at work."""
         if self._task is not None:
             self._waiting.append(event)
             return
-        target = self._app.focused or self._app.screen
+        target = self._target
         await self._hand_on(event)
-        self._task = asyncio.create_task(self._hand_on_waiting(target))
+        if not _is_text(event, target):
+            self._task = asyncio.create_task(self._hand_on_waiting(event, target))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -57,28 +60,50 @@ class TypeAhead:
             if not self._num_holders:
                 self._released.set()
 
-    async def _hand_on_waiting(self, target: MessagePump) -> None:
+    @property
+    def _target(self) -> Widget:
+        return self._app.focused or self._app.screen
+
+    async def _hand_on_waiting(self, event: Key | Paste, target: Widget) -> None:
+        """Go on when what `event` does is done; more come meanwhile."""
         try:
-            await self._done(target)
+            await self._done(event, target)
             while self._waiting and self._app.is_running:
-                target = self._app.focused or self._app.screen
-                await self._hand_on(self._waiting.popleft())
-                await self._done(target)
+                event, target = self._waiting.popleft(), self._target
+                await self._hand_on(event)
+                if not (_is_text(event, target) or self._is_repeated(event, target)):
+                    await self._done(event, target)
         finally:
             self._task = None
 
-    async def _done(self, target: MessagePump) -> None:
+    def _is_repeated(self, event: Key | Paste, target: Widget) -> bool:
+        """Whether the key is held down, which moves something: the screens follow as fast as they can."""
+        is_same = bool(self._waiting) and _name(event) == _name(self._waiting[0])
+        return is_same and self._without_effect == (_name(event), target)
+
+    async def _done(self, event: Key | Paste, target: Widget) -> None:
         """Wait until a key that was given to `target` changes neither screen nor focus any more."""
+        before = (self._app.screen, self._app.focused)
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await _climb(target)
                 seen = None
                 while seen != (seen := (self._app.screen, self._app.focused)):
-                    await _climb(self._app.focused or self._app.screen)
+                    await _climb(self._target)
                     if self._num_holders:
                         await self._released.wait()
         except TimeoutError:
             return
+        self._without_effect = (_name(event), target) if seen == before else None
+
+
+def _name(event: Key | Paste) -> str:
+    return event.key if isinstance(event, Key) else ""
+
+
+def _is_text(event: Key | Paste, target: Widget) -> bool:
+    """Whether the event is a letter for a field, which is no command."""
+    return isinstance(event, Key) and target.check_consume_key(event.key, event.character)
 
 
 async def _climb(pump: MessagePump | None) -> None:
