@@ -28,6 +28,7 @@ from tui_trainer.redact import redact
 from tui_trainer.units import size
 
 HUB_SECONDS = 2.0
+_AMD = Path("/dev/kfd")
 _SMALLEST_DISK = 5 << 30
 _SMALLEST_SHARED_MEMORY = 256 << 20
 _SMALLEST_TERMINAL = (60, 16)
@@ -191,7 +192,13 @@ def _unmet_requirements() -> Iterator[str]:
 
 
 def _machine_findings(found: Examination) -> Iterator[Finding]:
-    if not found.gpus:
+    if not found.gpus and _AMD.exists():
+        yield Finding(
+            "warning",
+            "there is an AMD GPU, and runs are started on NVIDIA's only, which nvidia-smi counts",
+            "Training works on the CPU for small models; it is slow.",
+        )
+    elif not found.gpus:
         yield Finding("warning", "no GPU was found", "Training works on the CPU for small models; it is slow.")
     shared = found.machine["shared_memory_bytes"]
     if shared is not None and shared < _SMALLEST_SHARED_MEMORY:

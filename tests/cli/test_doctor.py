@@ -118,3 +118,11 @@ def test_a_gpu_without_the_right_torch_forbids_training(call: Call, monkeypatch:
 def test_logout(call: Call, monkeypatch: pytest.MonkeyPatch, kills: bool | None, is_warned: bool) -> None:
     monkeypatch.setattr(doctor, "logout", lambda: Logout(kills))
     assert ("kills a user's processes" in call("doctor").out) is is_warned
+
+
+def test_a_gpu_that_runs_do_not_use_is_told(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor, "detect_gpus", list)
+    monkeypatch.setattr(doctor, "_AMD", tmp_path)
+    assert "there is an AMD GPU, and runs are started on NVIDIA's only" in call("doctor").out
+    monkeypatch.setattr(doctor, "_AMD", tmp_path / "none")
+    assert "no GPU was found" in call("doctor").out

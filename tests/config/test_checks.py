@@ -242,6 +242,15 @@ ERRORS: list[Case] = [
         "training.activation_checkpointing",
         "beside that of fsdp_config",
     ),
+    (
+        "dropout drawn twice",
+        {
+            "lora": LORA | {"dropout": 0.1},
+            "training": {"fsdp": True, "fsdp_config": {"activation_checkpointing": True}},
+        },
+        "lora.dropout",
+        "of another draw",
+    ),
     ("rank beyond", {"launch": {"machine_rank": 1}}, "launch.machine_rank", "numbered from 0"),
     ("uneven", {"launch": {"num_machines": 2, "num_processes": 3}}, "launch.num_processes", "evenly"),
     ("too many processes", {"launch": {"num_processes": 3}}, "launch.num_processes", "more than its 2 GPUs"),

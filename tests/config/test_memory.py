@@ -195,6 +195,7 @@ def test_use_cpu_is_the_default_for_where_it_computes() -> None:
 def test_checkpoints() -> None:
     assert checkpoint_bytes(_config(), SMOLLM2) == 12 * SMOLLM2.num_parameters
     assert checkpoint_bytes(_config(save_only_model=True), SMOLLM2) == 4 * SMOLLM2.num_parameters
+    assert checkpoint_bytes(_config(fsdp=True), SMOLLM2) == 16 * SMOLLM2.num_parameters
     assert checkpoint_bytes(_config(optim="sgd"), SMOLLM2) == 4 * SMOLLM2.num_parameters
     adapter = _config({"lora": {"r": 8}})
     assert checkpoint_bytes(adapter, SMOLLM2) == 12 * num_trainable_parameters(SMOLLM2, adapter.lora)

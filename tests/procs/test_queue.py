@@ -158,6 +158,7 @@ def test_runs_start_one_after_the_other(bench: Bench) -> None:
     runs = [queued(bench, {"FAKE_STEPS": "10"}) for _ in range(3)]
     for run in runs:
         eventually(lambda run=run: read_status(run).state is State.FINISHED)  # type: ignore[misc]
+        eventually(lambda run=run: '"exited"' in run.supervisor_log.read_text())  # type: ignore[misc]
     spans = [_span(run) for run in runs]
     assert [end < start for (_, end), (start, _) in itertools.pairwise(spans)] == [True, True]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tui_trainer.config.launch import effective_precision, fsdp_settings
+from tui_trainer.config.launch import effective_precision, fsdp_settings, saves_whole_weights
 from tui_trainer.config.optimisers import ADAM, FOLLOWS_WEIGHTS, OPTIMISERS
 from tui_trainer.config.schema import RunConfig
 from tui_trainer.config.shape import ModelShape, Part, num_trainable_parameters, shape_from_config
@@ -108,11 +108,16 @@ def _row_length(config: RunConfig, longest: int | None) -> int:
 
 
 def checkpoint_bytes(config: RunConfig, shape: ModelShape) -> int:
-    """The size of one checkpoint on disk: weights or adapter, and the optimiser unless it is left out."""
+    """The size of one checkpoint on disk: weights or adapter, and the optimiser unless it is left out.
+
+    FSDP needs the weights a second time, in a file of its own, to go on from.
+    """
     types = _Types.of(config, config.training.use_cpu)
     trained = num_trainable_parameters(shape, config.lora)
-    state = 0.0 if config.training.save_only_model else _optimizer_bytes(config.training, types)
-    return round(trained * (types.trained + state))
+    if config.training.save_only_model:
+        return round(trained * types.trained)
+    twice = types.trained if config.training.fsdp and saves_whole_weights(config.training) else 0
+    return round(trained * (types.trained + twice + _optimizer_bytes(config.training, types)))
 
 
 @dataclass(frozen=True)

@@ -364,6 +364,22 @@ def test_the_loader_is_silent(tiny_folder: Path, capfd: pytest.CaptureFixture[st
     assert not transformers_logging.is_progress_bar_enabled()
 
 
+def test_a_gpu_that_lets_nobody_in_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mem_get_info(index: int) -> tuple[int, int]:
+        if index == busy or busy < 0:
+            raise torch.AcceleratorError("CUDA-capable device(s) is/are busy or unavailable", 46)
+        return 40 << 30, 80 << 30
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", mem_get_info)
+    busy = 0
+    assert str(placement.place_for_chat(1_000, tiny_model().config).device) == "cuda:1"
+    busy = -1
+    place = placement.place_for_chat(1_000, tiny_model().config)
+    assert (place.device.type, place.reason) == ("cpu", "no GPU lets another program in")
+
+
 def test_a_run_on_the_cpu_of_a_gpu_box_is_one_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation)

@@ -201,3 +201,15 @@ def test_the_cause_of_an_error_counts() -> None:
     error = RuntimeError("unexpected pos 2313664 vs 2313552")
     error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     assert classify(error).reason == "disk_full"
+
+
+def test_activations_are_computed_again_the_way_that_suits_adapters_whatever_else_is_set(tiny: Any) -> None:
+    given = ("activation_checkpointing=true", "activation_checkpointing_kwargs={preserve_rng_state = false}")
+    run = tiny.run(*given, "max_steps=1")
+    run.train()
+    (settings,) = {
+        tuple(sorted(module._gradient_checkpointing_func.keywords.items()))
+        for module in run.model.modules()
+        if hasattr(module, "_gradient_checkpointing_func")
+    }
+    assert dict(settings) == {"preserve_rng_state": False, "use_reentrant": False}

@@ -75,6 +75,14 @@ def checkpointing(config: RunConfig, _: Facts) -> Iterator[Problem]:
             "keep the one in training.fsdp_config",
             "training.fsdp_config",
         )
+    if training.fsdp and fsdp.get("activation_checkpointing") and config.lora is not None and config.lora.dropout:
+        yield error(
+            "lora.dropout",
+            "is drawn anew when fsdp_config computes activations again: the gradients would be of another draw",
+            "set it to 0, or training.activation_checkpointing instead of that of fsdp_config",
+            "training.fsdp_config",
+            "training.activation_checkpointing",
+        )
     if training.activation_checkpointing and training.use_cache:
         yield warning(
             "training.use_cache",

@@ -120,12 +120,22 @@ def place_for_chat(
         return _on_cpu(num_parameters, dtype, short, "there is no GPU")
     on_gpu = _gpu_dtype(dtype, saved)
     needed = int((num_parameters * on_gpu.itemsize + _CACHE_AND_CONTEXT_BYTES) * _SPARE)
-    free = [torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())]
-    index = max(range(len(free)), key=free.__getitem__)
+    free = {index: room for index in range(torch.cuda.device_count()) if (room := _room(index)) is not None}
+    if not free:
+        return _on_cpu(num_parameters, dtype, short, "no GPU lets another program in")
+    index = max(free, key=free.__getitem__)
     if free[index] >= needed:
         return Placement(torch.device("cuda", index), on_gpu, f"GPU {index} has {size(free[index])} free")
     reason = f"GPU {index} has {size(free[index])} free and {size(needed)} would be needed"
     return _on_cpu(num_parameters, dtype, short, reason)
+
+
+def _room(index: int) -> int | None:
+    """Bytes free on a GPU; None where it is out of order, or another program has it alone (exclusive mode)."""
+    try:
+        return int(torch.cuda.mem_get_info(index)[0])
+    except RuntimeError:
+        return None
 
 
 def _on_cpu(num_parameters: int, dtype: str, short: torch.dtype, reason: str) -> Placement:

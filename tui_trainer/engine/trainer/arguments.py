@@ -37,6 +37,10 @@ def training_arguments(config: RunConfig, layout: RunLayout) -> TrainingArgument
     """
     fields = config.training.to_training_arguments() | _FIXED
     fields |= {"output_dir": str(layout.root), "run_name": config.name}
+    if config.training.activation_checkpointing_kwargs:
+        # without it torch would take the former variant, which neither adapters nor several processes always bear
+        again = {"use_reentrant": False, **config.training.activation_checkpointing_kwargs}
+        fields["activation_checkpointing_kwargs"] = again
     if config.launch.mixed_precision is not None:
         fields |= {"bf16": config.launch.mixed_precision == "bf16", "fp16": config.launch.mixed_precision == "fp16"}
     if config.data.eval_split is not None:

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainingArgum
 from transformers.trainer_utils import SaveStrategy
 
 from tui_trainer.config.schema import RunConfig
+from tui_trainer.config.training import TrainingConfig
 from tui_trainer.engine.data.prepare import PreparedData, prepare_data
 from tui_trainer.engine.data.templates.library import find_template
 from tui_trainer.engine.data.verdict import needing_yes
@@ -266,7 +267,7 @@ def _checkpoints(
         events,
         keep=config.training.save_total_limit,
         keep_every=config.upkeep.keep_every_steps,
-        expected_bytes=_checkpoint_bytes(model, config.training.save_only_model),
+        expected_bytes=_checkpoint_bytes(model, config.training),
     )
 
 
@@ -275,12 +276,15 @@ def _copies(layout: RunLayout, config: RunConfig, group: Group, events: EventLog
     return CheckpointCopies(layout, events, Path(place)) if place is not None and group.is_first else None
 
 
-def _checkpoint_bytes(model: torch.nn.Module, is_model_only: bool) -> int:
-    """About how large a checkpoint is: the saved weights, and two numbers of the same type for each trained one."""
+def _checkpoint_bytes(model: torch.nn.Module, training: TrainingConfig) -> int:
+    """About how large a checkpoint is: the saved weights, and two numbers of the same type for each trained one.
+
+    FSDP saves what is trained a second time.
+    """
     sizes = [(whole_size(weight) * weight.element_size(), weight.requires_grad) for weight in model.parameters()]
     trained = sum(size for size, is_trained in sizes if is_trained)
     saved = trained if isinstance(model, PeftModel) else sum(size for size, _ in sizes)
-    return saved if is_model_only else saved + 2 * trained
+    return saved if training.save_only_model else saved + (3 if training.fsdp else 2) * trained
 
 
 def start_facts(trainer: RunTrainer, data: PreparedData, group: Group) -> dict[str, Any]:
