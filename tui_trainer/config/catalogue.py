@@ -22,6 +22,16 @@ from tui_trainer.config.schema import RunConfig
 
 Kind = Literal["bool", "int", "float", "text", "choice", "list", "table", "mixed"]
 
+_KINDS: dict[Any, Kind] = {
+    bool: "bool",
+    int: "int",
+    float: "float",
+    str: "text",
+    list: "list",
+    dict: "table",
+    Literal: "choice",
+}
+
 GROUPS = (
     "Run",
     "Model",
@@ -134,12 +144,7 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 
 
 def _kind_of(annotation: Any) -> Kind:
-    plain = {bool: "bool", int: "int", float: "float", str: "text"}
-    if annotation in plain:
-        return plain[annotation]  # type: ignore[return-value]
-    origin = get_origin(annotation)
-    kinds = {list: "list", dict: "table", Literal: "choice"}
-    return kinds.get(origin, "mixed")  # type: ignore[return-value]
+    return _KINDS.get(get_origin(annotation) or annotation, "mixed")
 
 
 def _noun(annotation: Any) -> str:

@@ -24,9 +24,13 @@ def preset_table() -> str:
 def with_tables(text: str) -> str:
     """The README with the parts between its markers made anew."""
     for name, table in (("presets", preset_table()), ("keys", key_table()), ("fields", field_table())):
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text = pattern.sub(lambda match, table=table: f"{match[1]}{table}{match[2]}", text)  # type: ignore[misc]
+        text = _with_table(text, name, table)
     return text
+
+
+def _with_table(text: str, name: str, table: str) -> str:
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    return pattern.sub(lambda match: f"{match[1]}{table}{match[2]}", text)
 
 
 def main() -> int:

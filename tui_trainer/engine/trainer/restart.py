@@ -138,7 +138,8 @@ def _agreed(group: Group, decide: Callable[[], T]) -> T:
             outcome = decide(), None
         except WorkbenchError as error:
             outcome = None, error.to_dict()
+    decided: T
     decided, error_fields = group.from_first(outcome)
     if error_fields is not None:
         raise error_from_dict(error_fields)
-    return decided  # type: ignore[no-any-return]
+    return decided

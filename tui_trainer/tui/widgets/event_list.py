@@ -110,8 +110,9 @@ def _change(old: object, new: object) -> str:
 
 
 def _value(value: object) -> str:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return fmt.metric(float(value)) if is_number else str(value)  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return fmt.metric(float(value))
 
 
 def _told(event: EvalMetrics) -> dict[str, float]:

@@ -169,10 +169,10 @@ def _closing(
     if text:
         return Closing(text, text)
     inner, last = added.search(followed), added.search(alone)
-    if inner is None and last is None:
+    stop = last or inner
+    if stop is None:
         return Closing()
-    stop = (last or inner).group()  # type: ignore[union-attr]
-    return Closing(followed[: inner.end()] if inner else "", alone[: last.end()] if last else "", stop)
+    return Closing(followed[: inner.end()] if inner else "", alone[: last.end()] if last else "", stop.group())
 
 
 def _after_said(text: str) -> str | None:

@@ -112,8 +112,10 @@ def unique_keys(pairs: Sequence[tuple[str, Any]]) -> Row:
     row = dict(pairs)
     if len(row) != len(pairs):
         seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"has the key {twice!r} twice")
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"has the key {key!r} twice")
+            seen.add(key)
     return row
 
 

@@ -177,8 +177,7 @@ class Joined:
         """Count the rows of all parts."""
         total = 0
         for source in self._sources:
-            before = total
-            total += source.count(lambda count, before=before: heartbeat(before + count))  # type: ignore[misc]
+            total += source.count(_beginning_at(total, heartbeat))
         return total
 
     def where(self, row: int) -> str:
@@ -209,3 +208,8 @@ class Joined:
             else:
                 return len(self._firsts) - 1
         return bisect.bisect_right(self._firsts, row) - 1
+
+
+def _beginning_at(num_before: int, heartbeat: Heartbeat) -> Heartbeat:
+    """A heartbeat for one of several parts, which counts from its own beginning."""
+    return lambda count: heartbeat(num_before + count)
