@@ -106,6 +106,17 @@ def test_a_dead_supervisor_means_lost_but_for_live_ranks(layout: RunLayout, stra
     assert len(rank_processes(layout)) == 2
 
 
+def test_ranks_without_a_supervisor_are_where_their_events_say(layout: RunLayout, stranger: ProcessIdentity) -> None:
+    write_json(layout.rank(0), stranger.to_dict())
+    assert running(layout, dead(), state="starting", step=0) is State.STARTING
+    with JournalWriter(layout.events) as journal:
+        journal.write(StepMetrics(step=41, loss=0.5, epoch=0.25))
+    status = read_status(layout)
+    assert (status.state, status.step, status.loss, status.epoch) == (State.RUNNING, 41, 0.5, 0.25)
+    assert running(layout, dead(), state="paused", step=41) is State.PAUSED
+    assert running(layout, stranger, state="starting", step=0) is State.STARTING
+
+
 def test_a_recycled_pid_does_not_revive_a_run(layout: RunLayout, stranger: ProcessIdentity) -> None:
     assert running(layout, stranger, start_time=stranger.start_time - 1) is State.LOST
 

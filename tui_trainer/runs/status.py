@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from tui_trainer.runs.events import RunFailed, RunFinished, RunStopped, decode
+from tui_trainer.runs.events import RunFailed, RunFinished, RunStopped, StepMetrics, decode
 from tui_trainer.runs.files import number, read_json, whole_number, write_json
 from tui_trainer.runs.identity import ProcessIdentity
 from tui_trainer.runs.journal import Tailer
@@ -134,8 +134,11 @@ def read_status(layout: RunLayout) -> RunStatus:
         return _by_events(layout, copy)
     # a run that was made, but not started yet, waits without a process
     is_waiting = state is State.QUEUED and status.process is not None
-    if not (state.is_live or is_waiting) or is_alive(layout, status):
+    if not (state.is_live or is_waiting):
         return status
+    if is_alive(layout, status):
+        is_watched = status.process is None or not status.process.is_local or status.process.is_alive
+        return status if is_watched else _unwatched(layout, status)
     return _out_of_queue(status) if is_waiting else _without_processes(layout, status)
 
 
@@ -215,6 +218,15 @@ def _out_of_queue(status: RunStatus) -> RunStatus:
         message="its place in the queue is gone, as after a reboot",
         remedy=f"Queue it again: `tui-trainer runs queue add {status.id}`.",
     )
+
+
+def _unwatched(layout: RunLayout, status: RunStatus) -> RunStatus:
+    """What is true of a run whose ranks go on without a supervisor: it may have come further than the file says."""
+    events = map(decode, reversed(Tailer(layout.events, tail_bytes=_TAIL_BYTES).read()))
+    last = next((event for event in events if isinstance(event, StepMetrics)), None)
+    if last is None or last.step <= status.step:
+        return status
+    return replace(status, state=State.RUNNING, step=last.step, epoch=last.epoch, loss=last.loss)
 
 
 def _by_events(layout: RunLayout, status: RunStatus) -> RunStatus:
