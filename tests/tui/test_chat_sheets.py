@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +265,30 @@ def test_figures_are_means_of_what_is_there() -> None:
     ]
     (line,) = measure(rows)
     assert (line.tokens, line.stopped, line.repeating, line.exact, line.regex) == (15.0, 0.5, 0.5, 1.0, None)
+
+
+async def test_tokens_of_a_server_are_shown_with_what_it_sent_along(
+    make_app: MakeApp, world: FakeWorld, talked: Any
+) -> None:
+    load = world.chat._load
+
+    async def load_server(params: dict[str, Any], on_item: Any) -> dict[str, Any]:
+        return await load(params, on_item) | {"kind": "server", "dialect": "llama.cpp"}
+
+    world.chat._load = load_server  # type: ignore[method-assign]
+    app = make_app("chat")
+    async with app.run_test(size=WIDE) as pilot:
+        await talked(pilot, app)
+        reply = app.screen.conversation.tip.reply  # type: ignore[attr-defined]
+        tops = [{"id": 7, "text": "You said: ", "logprob": -0.1}, {"id": 8, "text": "Me", "logprob": -2.0}]
+        reply.tokens = [replace(reply.tokens[0], id=7, top=tops), replace(reply.tokens[1], id=None)]
+        await pilot.press("t")
+        await wait_until(pilot, lambda: isinstance(app.screen, ReplyTokens))
+        await wait_until(pilot, lambda: app.screen.query_one(AlternativeList).num_lines == 2)
+        assert "token 1/2 · id 7" in status(app, "#token-status")
+        assert (app.screen.query_one(AlternativeList).row or {})["text"] == "You said: "
+        await pilot.press("enter", "down", "enter")
+        await wait_until(pilot, lambda: "cannot be made to go on" in status(app, "#token-status"))
+        await pilot.press("escape", "right")
+        await wait_until(pilot, lambda: "set the knob logprobs" in status(app, "#token-status"))
+        assert world.chat.asked("tokens") == world.chat.asked("alternatives") == []

@@ -52,7 +52,7 @@ def _question(talking: Talk) -> Turn:
 
 def _reply(talking: Talk) -> Reply:
     reply = talking.conversation.tip.reply
-    if reply is None or not reply.ids:
+    if reply is None or not reply.all_tokens:
         raise UsageError("there is no answer yet")
     return reply
 

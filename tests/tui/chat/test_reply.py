@@ -45,13 +45,22 @@ def test_a_stopped_reply_keeps_its_tokens_and_can_go_on() -> None:
     reply.stop()
     assert reply.text == "Once upon"
     assert reply.note().startswith("stopped by you · 2 tokens")
-    assert reply.continued().request == {"prefill_ids": [5, 6]}
+    assert reply.continued().request == {"prefill": "Once upon", "prefill_ids": [5, 6]}
+
+
+def test_what_a_server_said_without_ids_goes_on_from_its_text() -> None:
+    reply = Reply()
+    for text in ("Once", " upon"):
+        reply.take({"candidate": 0, "id": None, "text": text, "logprob": -0.1})
+    reply.finish(DOCUMENT, {"text": "Once upon", "finish_reason": "length"})
+    assert (reply.ids, len(reply.all_tokens)) == ([], 2)
+    assert reply.continued().request == {"prefill": "Once upon"}
 
 
 def test_what_goes_on_leaves_the_end_token_out() -> None:
     reply = grown((5, "Hi"), (2, ""))
     reply.finish(DOCUMENT, {"text": "Hi", "finish_reason": "stop", "stop_reason": 2})
-    assert reply.continued().request == {"prefill_ids": [5]}
+    assert reply.continued().request == {"prefill": "Hi", "prefill_ids": [5]}
 
 
 def test_after_a_stop_text_the_text_is_what_goes_on() -> None:
@@ -82,7 +91,7 @@ def test_an_answer_of_beams_has_its_tokens_from_the_document() -> None:
     reply.finish(DOCUMENT, {"text": "Hi", "finish_reason": "stop", "stop_reason": 2, "logprobs": scored})
     assert [(token.id, token.text, token.rank) for token in reply.tokens] == [(5, "Hi", 1), (2, "", None)]
     assert [text for text, _ in coloured(reply, LOGPROB)] == ["Hi", ""]
-    assert reply.continued().request == {"prefill_ids": [5]}
+    assert reply.continued().request == {"prefill": "Hi", "prefill_ids": [5]}
 
 
 def test_thinking_and_tool_calls_are_taken_over() -> None:

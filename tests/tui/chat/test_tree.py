@@ -149,4 +149,4 @@ def test_a_resampled_token_keeps_what_is_before_it() -> None:
     reply = Reply(tokens=[Token(5, "The"), Token(6, " cat"), Token(7, " sat")], generated="The cat sat")
     opening = resampled(reply, 1, 9, " dog")
     assert opening.text == "The dog"
-    assert opening.request == {"prefill_ids": [5, 9]}
+    assert opening.request == {"prefill": "The dog", "prefill_ids": [5, 9]}

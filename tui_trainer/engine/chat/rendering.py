@@ -68,7 +68,7 @@ class Renderer:
             tools=question.tools, prefill=question.prefill, prefill_ids=question.prefill_ids,
         )  # fmt: skip
         prompt = self._prompter.prompt_for(asked)
-        answer = question.prefill or reply or _STAND_IN
+        answer = reply or question.prefill or _STAND_IN
         example = self._example(messages, question, answer) if prompt.is_templated else None
         return {
             "text": prompt.text,

@@ -18,18 +18,20 @@ class Token:
     """One token of a reply.
 
     Attributes:
-        id: the token.
+        id: the token; None where a server sends texts only.
         text: what it added to the text; empty where a character or a stop text was not complete yet.
         logprob: natural logarithm of its probability before the knobs; None if it is not known.
         rank: 1 for the most probable token there; None if it is not known.
         part: its bytes as <0xC3>, where these are no whole character.
+        top: what a server says could stand there, most probable first; other models are asked for it.
     """
 
-    id: int
+    id: int | None
     text: str
     logprob: float | None = None
     rank: int | None = None
     part: str = ""
+    top: Sequence[Mapping[str, Any]] = ()
 
     @property
     def visible(self) -> str:
@@ -53,10 +55,9 @@ class Opening:
 
     @property
     def request(self) -> dict[str, Any]:
-        """The worker's parameters for it: exact ids where they are known."""
-        if self.tokens:
-            return {"prefill_ids": [token.id for token in self.tokens]}
-        return {"prefill": self.text} if self.text else {}
+        """The worker's parameters for it: the text, which servers go by, and exact ids where they are known."""
+        request: dict[str, Any] = {"prefill": self.text} if self.text else {}
+        return request | ({"prefill_ids": [token.id for token in self.tokens]} if self.tokens else {})
 
 
 @dataclass
@@ -122,9 +123,11 @@ class Reply:
 
     @property
     def ids(self) -> list[int]:
-        """The ids of the whole reply, its end token included."""
+        """The ids of the whole reply, its end token included; none where one of them is not known."""
         opening = [token.id for token in self.opening.tokens] or list(self.opening_ids)
-        return [*opening, *(token.id for token in self.tokens)]
+        ids = [*opening, *(token.id for token in self.tokens)]
+        known = [token for token in ids if token is not None]
+        return known if len(known) == len(ids) else []
 
     @property
     def is_failed(self) -> bool:
@@ -140,11 +143,12 @@ class Reply:
             return  # a server only says that it has ended
         self.tokens.append(
             Token(
-                int(item.get("id") or 0),
+                item["id"] if isinstance(item.get("id"), int) else None,
                 text,
                 float(logprob) if isinstance(logprob, (int, float)) else None,
                 rank if isinstance(rank, int) else None,
                 str(item.get("bytes") or ""),
+                item.get("top") or (),
             )
         )
 
@@ -232,7 +236,7 @@ class Reply:
 def _tokens_of(candidate: Mapping[str, Any]) -> list[Token]:
     """The tokens of an answer that did not come one by one, as that of beam search; its end token adds no text."""
     scored = candidate.get("logprobs") or [{"id": token, "text": ""} for token in candidate.get("ids") or ()]
-    tokens = [Token(int(one["id"]), str(one["text"]), one.get("logprob"), one.get("rank")) for one in scored]
+    tokens = [Token(one["id"], str(one["text"]), one.get("logprob"), one.get("rank")) for one in scored]
     if tokens and tokens[-1].id == candidate.get("stop_reason"):
         tokens[-1] = replace(tokens[-1], text="")
     return tokens

@@ -121,7 +121,7 @@ class ChatScreen(TalkScreen):
             return
         for turn in self.conversation.path:
             reply = turn.reply
-            if reply is None or reply.is_streaming or not reply.ids or reply.differences:
+            if reply is None or reply.is_streaming or not reply.all_tokens or reply.differences:
                 continue
             try:
                 await self.models.ensure_loaded()
@@ -135,7 +135,7 @@ class ChatScreen(TalkScreen):
         if question is None:
             return
         for one in turn.together:
-            if one.reply is not None and one.reply.ids:
+            if one.reply is not None and one.reply.all_tokens:
                 request = {**manner.prompt_to(question), "reply_ids": one.reply.ids, "top": 0}
                 take_scores(one.reply, await self.models.call("tokens", request))
                 self.transcript.refresh_turn(one)
@@ -165,17 +165,17 @@ class ChatScreen(TalkScreen):
         """Show the tokens of the selected reply; from there another token can be taken."""
         turn = self.transcript.selected
         question = self.conversation.question_of(turn) if turn is not None else None
-        if turn is None or turn.reply is None or question is None or not turn.reply.ids or turn.reply.is_streaming:
+        reply = turn.reply if turn is not None else None
+        if reply is None or question is None or not reply.all_tokens or reply.is_streaming:
             self.say("select a reply first")
             return
-        slot = turn.reply.slot
 
         def take(opening: Opening | None) -> None:
             if opening is not None and self._answering is None:
-                self.start_answer(question, opening, (slot,))
+                self.start_answer(question, opening, (reply.slot,))
 
         prompt = self.manner().prompt_to(question)
-        self.app.push_screen(ReplyTokens(turn.reply, prompt, self.params(), self.models), take)
+        self.app.push_screen(ReplyTokens(reply, prompt, self.params(), self.models), take)
 
     def action_branches(self) -> None:
         """Show all branches."""

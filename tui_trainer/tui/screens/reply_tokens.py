@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ from tui_trainer.text import safe, safe_line
 from tui_trainer.tui import format as fmt
 from tui_trainer.tui.chat.asking import take_scores
 from tui_trainer.tui.chat.colours import DIFFERENCE, LOGPROB, PLAIN, band_of, next_mode
-from tui_trainer.tui.chat.reply import Opening, Reply
+from tui_trainer.tui.chat.reply import Opening, Reply, Token
 from tui_trainer.tui.chat.tree import resampled
 from tui_trainer.tui.feeds.chat import ChatFeed
 from tui_trainer.tui.widgets.cursor_list import CursorList, Heading
@@ -29,6 +30,7 @@ from tui_trainer.tui.widgets.turn_text import legend_text
 
 _PAUSE_SECONDS = 0.1
 _NUM_ALTERNATIVES = 30
+_NO_ID = -1
 
 
 class ReplyTokens(ModalScreen[Opening | None]):
@@ -94,7 +96,8 @@ class ReplyTokens(ModalScreen[Opening | None]):
 
     def _show_tokens(self) -> None:
         tokens = self._reply.all_tokens
-        self.query_one(ReplyFlow).show(plain_sample([t.id for t in tokens], [t.visible for t in tokens]))
+        ids = [_NO_ID if token.id is None else token.id for token in tokens]
+        self.query_one(ReplyFlow).show(plain_sample(ids, [token.visible for token in tokens]))
         self._draw()
 
     def _draw(self) -> None:
@@ -113,6 +116,9 @@ class ReplyTokens(ModalScreen[Opening | None]):
     @work(group="tokens", exclusive=True, exit_on_error=False)
     async def _score(self) -> None:
         """What the models think of the reply: for the difference, and for what was not generated but typed."""
+        if self._is_of_server:
+            self._look_up()
+            return
         self._status("asking what the models think of it …")
         try:
             answer = await self._models.call("tokens", {**self._prompt, "reply_ids": self._reply.ids, "top": 0})
@@ -138,7 +144,8 @@ class ReplyTokens(ModalScreen[Opening | None]):
             self._status("the reply has no token")
             return
         token = tokens[place]
-        words = [f"token {place + 1}/{len(tokens)}", f"id {token.id}", repr(safe_line(token.visible))]
+        token_id = "no id" if token.id is None else f"id {token.id}"
+        words = [f"token {place + 1}/{len(tokens)}", token_id, repr(safe_line(token.visible))]
         if token.logprob is not None:
             words.append(f"log-probability {token.logprob:.2f}")
         if token.rank is not None:
@@ -157,9 +164,13 @@ class ReplyTokens(ModalScreen[Opening | None]):
     async def _look_up(self) -> None:
         """Ask what could stand at the cursor, once it rests."""
         await asyncio.sleep(_PAUSE_SECONDS)
-        ids, place = self._reply.ids, self.query_one(ReplyFlow).cursor
-        if place >= len(ids):
+        place = self.query_one(ReplyFlow).cursor
+        if place >= len(self._reply.all_tokens):
             return
+        if self._is_of_server:
+            self._show_told(self._reply.all_tokens[place])
+            return
+        ids = self._reply.ids
         params = {key: value for key, value in self._params.items() if key not in ("n", "best_of")}
         request = {**self._prompt, "reply_ids": ids, "position": place, "top": _NUM_ALTERNATIVES, "params": params}
         try:
@@ -169,6 +180,22 @@ class ReplyTokens(ModalScreen[Opening | None]):
             return
         self.query_one(AlternativeList).show(answer)
         self.query_one(Heading).refresh()
+
+    @property
+    def _is_of_server(self) -> bool:
+        return self._models.slot(self._reply.slot).about.get("kind") == "server"
+
+    def _show_told(self, token: Token) -> None:
+        """What a server sent along with a token; it cannot be asked again about one."""
+        rows = [
+            {**one, "rank": rank, "probability": math.exp(min(one["logprob"], 0.0))}
+            for rank, one in enumerate(token.top, start=1)
+        ]
+        chosen = next((row["id"] for row in rows if row["text"] == token.text), token.id)
+        self.query_one(AlternativeList).show({"a": rows, "chosen": chosen})
+        self.query_one(Heading).refresh()
+        if not rows:
+            self._status("a server tells what else could stand there while it answers: set the knob logprobs to 5")
 
     # Keys
 
@@ -204,6 +231,8 @@ class ReplyTokens(ModalScreen[Opening | None]):
     def _chosen(self, message: CursorList.Chosen) -> None:
         message.stop()
         row = self.query_one(AlternativeList).row
-        if row is not None and len(self._reply.all_tokens) == len(self._reply.ids):
+        if self._is_of_server:
+            self._status("a server cannot be made to go on from another token")
+        elif row is not None and len(self._reply.all_tokens) == len(self._reply.ids):
             place = self.query_one(ReplyFlow).cursor
             self.dismiss(resampled(self._reply, place, int(row["id"]), str(row.get("text") or "")))

@@ -1,7 +1,8 @@
 """What servers understand of our knobs: which field each becomes, and why some cannot be translated.
 
-Sources: vLLM 0.32 `ChatCompletionRequest`, SGLang's and llama.cpp's server READMEs of October 2026, ollama's page on
-OpenAI compatibility. All values are sent, also those at our defaults: the servers' own defaults differ.
+Sources: `ChatCompletionRequest` of vLLM 0.32 and of SGLang, llama.cpp's server README of October 2026, ollama's
+page on OpenAI compatibility and its `openai.go`. All values are sent, also those at our defaults: the servers' own
+defaults differ.
 """
 
 from __future__ import annotations
@@ -119,10 +120,17 @@ VLLM = Dialect(
         "prompt_logprobs": "vLLM does not stream them",
     },
     notes={"length_penalty": "vLLM divides by the length of prompt and answer, so it is weaker after long prompts"},
+    remedies={"seed": "A seed for vLLM is at most 9223372036854775807."},
+    can_prefill=True,
+    constants={"return_token_ids": True},
+    continuing=_CONTINUING,
+)
+SGLANG = Dialect(
+    "sglang",
+    {**_VLLM, "include_stop_str_in_output": "no_stop_trim"},
     can_prefill=True,
     continuing=_CONTINUING,
 )
-SGLANG = Dialect("sglang", _VLLM, can_prefill=True, continuing=_CONTINUING)
 LLAMA_CPP = Dialect(
     "llama.cpp",
     {

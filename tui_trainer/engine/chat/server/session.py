@@ -101,7 +101,7 @@ class ServerSession:
     def answer(
         self, question: Question, is_cancelled: Callable[[], bool] = lambda: False
     ) -> Generator[dict[str, Any], None, dict[str, Any]]:
-        """Answer a question; see `ChatSession.answer`. Tokens have no ids: servers send texts.
+        """Answer a question; see `ChatSession.answer`. Tokens have ids only where the server sends them.
 
         Raises:
             WorkbenchError: the server cannot be reached, refuses, or breaks off.
@@ -166,7 +166,7 @@ class ServerSession:
         return {
             "version": VERSION,
             "prompt": question.text,
-            "prompt_ids": [],
+            "prompt_ids": answers.prompt_ids,
             "prefill": {"text": question.prefill, "ids": []} if question.prefill else None,
             "candidates": candidates,
             "prompt_logprobs": None,
