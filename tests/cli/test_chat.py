@@ -522,6 +522,8 @@ def test_a_conversation_on_a_terminal(terminal: Terminal) -> None:
     terminal.type("/knobs\n")
     terminal.wait_for("max_tokens")
     terminal.wait_for("you")
+    terminal.wait_for("skip_special_tokens")  # the last of them: the prompt comes next
+    terminal.wait_for("> ")
     terminal.type("/set warmth 1\n")
     terminal.wait_for("no such knob")
     terminal.type("/set max_tokens 90000\n")
