@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -43,6 +44,24 @@ def byte_examples(tokenizer: TextTokenizer, rows: list[Any], stage: str = "sft",
     spec = resolve_format(rows, config.format, config.columns, stage, "rows")
     template = None if config.template == "none" else own_template(tokenizer)
     return DataPipeline(config, stage, tokenizer, template, [spec]).examples(records(rows), in_detail=True)
+
+
+def test_no_cycles_are_looked_for_while_a_batch_is_made(byte_tokens: TextTokenizer) -> None:
+    rows = [FORMATS["messages"]] * 1000
+    spec = resolve_format(rows, "auto", {}, "sft", "rows")
+    pipeline = DataPipeline(DataConfig(), "sft", byte_tokens, own_template(byte_tokens), [spec])
+    searches: list[str] = []
+    batch, note = records(rows), lambda phase, _: searches.append(phase)
+    gc.collect()
+    gc.callbacks.append(note)
+    try:
+        examples = pipeline.examples(batch)
+        # one may begin as soon as the batch is done
+        assert searches.count("start") <= 1
+        assert gc.isenabled()
+    finally:
+        gc.callbacks.remove(note)
+    assert len(examples) == 1000
 
 
 @pytest.mark.parametrize("name", FORMATS)

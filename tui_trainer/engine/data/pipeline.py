@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tui_trainer.config.data import DataConfig
+from tui_trainer.engine.data.collector import collector_paused
 from tui_trainer.engine.data.cutting import Cutter
 from tui_trainer.engine.data.drafting import Drafter, Question
 from tui_trainer.engine.data.example import Example
@@ -73,6 +74,10 @@ class DataPipeline:
             records: the rows.
             in_detail: with spans, for showing; slower.
         """
+        with collector_paused():
+            return self._examples(records, in_detail=in_detail)
+
+    def _examples(self, records: Sequence[Record], *, in_detail: bool) -> list[Example]:
         with memory_limit, watched():
             drafts = [self._drafter.draft(record, in_detail=in_detail) for record in records]
         self._tokeniser.tokenise(drafts, in_detail=in_detail)
