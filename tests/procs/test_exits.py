@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
+from tui_trainer.config.catalogue import catalogue
 from tui_trainer.procs.exits import REMEDIES, Evidence, classify, count_oom_kills, reason_of
 from tui_trainer.procs.ladder import Rung
 from tui_trainer.procs.orders import StopOrder
@@ -60,6 +62,7 @@ ERRORS = {
         "RuntimeError: CUDA error: device-side assert triggered",
         "torch.AcceleratorError: CUDA error: an illegal memory access was encountered",
         "RuntimeError: CUDA error: no kernel image is available for execution on the device",
+        "RuntimeError: No CUDA GPUs are available",
     ],
     "package": [
         "ModuleNotFoundError: No module named 'bitsandbytes'",
@@ -241,3 +244,9 @@ def test_ranks_that_save_when_their_launcher_dies_do_not_make_it_a_stop() -> Non
     early = outcome_of(replace(stopped, step=0), Evidence(exit_code=0), Rung.RUNNING, None)
     assert early.remedy == "It had made no step. Start it again, here or elsewhere."
     assert outcome_of(stopped, Evidence(exit_code=-9), Rung.TERMINATED, StopOrder(by="me")).state is State.STOPPED
+
+
+def test_remedies_name_settings_that_exist() -> None:
+    named = set(re.findall(r"\b(?:training|data|launch|model|lora)\.[a-z_]+", " ".join(REMEDIES.values())))
+    assert "training.activation_checkpointing" in named
+    assert named <= set(catalogue())
