@@ -23,6 +23,7 @@ from tui_trainer.cli.app import run as run_command
 from tui_trainer.errors import DataError, RunFailedError
 from tui_trainer.tui.app import WorkbenchApp
 from tui_trainer.tui.safety import with_safe_filter
+from tui_trainer.tui.screens.step_rows import RowList
 from tui_trainer.tui.screens.stopping import Stopping
 from tui_trainer.tui.screens.text import TextScreen
 from tui_trainer.tui.widgets.ask import AskText, Confirm, Pick
@@ -163,15 +164,16 @@ class _Wall(App[None]):
 
 
 async def test_widgets_on_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fields, groups, pairs, log = FieldList(), GroupList(), Pairs(), LogPane()
+    fields, groups, pairs, log, rows = FieldList(), GroupList(), Pairs(), LogPane(), RowList()
     chart, bar, tabs = Chart(Plot("x")), TopBar("train"), TabStrip(("a", "b"))
-    for widget, height in ((fields, len(ALL)), (groups, len(ALL)), (log, 3), (chart, 6)):
+    for widget, height in ((fields, len(ALL)), (groups, len(ALL)), (rows, len(ALL)), (log, 3), (chart, 6)):
         widget.styles.height = height
     with terminal(monkeypatch) as drawn:
-        app = _Wall([fields, groups, pairs, log, chart, bar, tabs])
-        async with app.run_test(size=(100, 120)) as pilot:
+        app = _Wall([fields, groups, rows, pairs, log, chart, bar, tabs])
+        async with app.run_test(size=(100, 180)) as pilot:
             fields.show([Field(text, text, text, text, note=text, choices=(text,)) for text in ALL])
             groups.show([(text, 3) for text in ALL])
+            rows.show([{"row": at, "where": text, "text": text} for at, text in enumerate(ALL)])
             pairs.show([(text, text) for text in ALL[:-1]])
             for at, text in enumerate(ALL):
                 chart.show(Plot(text, note=text, placeholder=text))
