@@ -64,7 +64,9 @@ def test_spread_weights_are_saved_whole_and_trained_on_bit_by_bit(runs: Runs, tm
     assert [event.loss for event in resumed.events(StepMetrics)] == losses[3:]
     measured = [run.events(EvalMetrics)[-1].metrics["eval_loss"] for run in both]
     assert measured[0] == measured[1]
-    assert any(loss != torch.tensor(loss).bfloat16().item() for loss in losses), "losses are rounded to 16 bits"
+    # from 4 to 8 bfloat16 knows every 32nd, and the mean over two ranks every 64th
+    assert all(loss is not None and 4 < loss < 8 for loss in losses)
+    assert any(loss * 64 % 1 for loss in losses if loss is not None), "losses are rounded to 16 bits"
 
     last = [run.layout.checkpoint(6) for run in both]
     assert verify_checkpoint(last[0]) == []
