@@ -229,6 +229,8 @@ def test_a_template_is_chosen_in_options_and_in_a_conversation(
     assert documents(out)[0]["rendered"] == "calm:x>"
     code, _, err = call("--prompt", "x", "--template", "chatmk")
     assert (code, "did you mean chatml" in err) == (2, True)
+    code, _, err = call("--prompt", "x", "--template", "nope")
+    assert (code, "did you mean" in err, "or a .jinja file" in err) == (2, False, True)
     assert call("--prompt", "x", "--template-kwargs", "[")[0] == 2
     models = LocalModels()
     models.load("a", str(tiny_folder), {"device": "cpu"})

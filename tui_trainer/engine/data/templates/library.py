@@ -104,8 +104,7 @@ def _by_name(name: str, model_template: str | Mapping[str, str] | None, variable
     folder = _package_folder()
     if folder and name in package_names():
         return ChatTemplate(name, "package", _read(folder / f"{name}{_SUFFIX}"), variables)
-    known = [*builtin_names(), *package_names(), NO_TEMPLATE]
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, [*builtin_names(), *package_names()], n=1)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(builtin_names())}, none, or a {_SUFFIX} file"
     raise ConfigurationError.of([Problem(_KEY, f"there is no chat template {name!r}", hint)])
 
