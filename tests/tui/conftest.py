@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,8 +30,9 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every run started five minutes ago; the caret of a field does not blink."""
+    """Every run started five minutes ago; measuring takes no time; the caret of a field does not blink."""
     monkeypatch.setattr(fmt, "ago", lambda when: "5:00 ago")
+    monkeypatch.setattr("tui_trainer.tui.screens.measure.time", SimpleNamespace(monotonic=lambda: 0.0))
     monkeypatch.setattr("textual.widgets.Input.cursor_blink", False)
     monkeypatch.setattr("textual.widgets.TextArea.cursor_blink", False)
 

@@ -11,6 +11,7 @@ from textual.widgets import Static
 
 from tui_trainer.runs.layout import RunLayout
 from tui_trainer.tui.app import WorkbenchApp
+from tui_trainer.tui.screens.measure import PromptSet, ScoreSheet
 from tui_trainer.tui.widgets.prompt_line import PromptLine
 from tui_trainer.tui.widgets.run_table import RunTable
 from tui_trainer.tui.widgets.sample_view import SampleView
@@ -147,6 +148,39 @@ def test_chat_tokens(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]
         await pilot.press("t")
         await wait_until(pilot, lambda: bool(_screen(pilot).query("#alternatives")))
         await wait_until(pilot, lambda: _screen(pilot).query_one("#alternatives").num_lines == 30)
+
+    assert snap_compare(make_app("chat"), terminal_size=size, run_before=before)
+
+
+async def _asked_two(pilot: Pilot[Any]) -> None:
+    """Two models that were asked something; the dialog for sets of prompts is open."""
+    app = pilot.app
+    await pilot.press("escape", "O", *"base", "enter")
+    await wait_until(pilot, lambda: app.screen_stack[0].models.slot("b").is_loaded)  # type: ignore[attr-defined]
+    await pilot.press("i", *"hi", "enter")
+    await wait_until(pilot, lambda: not app.screen_stack[0].query_one(Transcript).is_waiting)
+    await pilot.press("escape", "m", "enter")
+    await pilot.pause()
+
+
+def test_chat_prompt_set(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await _asked_two(pilot)
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: isinstance(_screen(pilot), PromptSet))
+        await wait_until(
+            pilot, lambda: "2 models, 1 prompt" in str(_screen(pilot).query_one("#measure-status", Static).render())
+        )
+
+    assert snap_compare(make_app("chat"), terminal_size=size, run_before=before)
+
+
+def test_chat_perplexity(snap_compare: Any, make_app: MakeApp, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[Any]) -> None:
+        await _asked_two(pilot)
+        await pilot.press("end", "enter")
+        await wait_until(pilot, lambda: isinstance(_screen(pilot), ScoreSheet))
+        await wait_until(pilot, lambda: "KL of B" in str(_screen(pilot).query_one("#measure-status", Static).render()))
 
     assert snap_compare(make_app("chat"), terminal_size=size, run_before=before)
 

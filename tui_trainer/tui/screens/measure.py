@@ -194,7 +194,8 @@ class PromptSet(MeasureSheet):
     def finished(self, answer: Mapping[str, Any]) -> str:
         """All rows at once, in case some came without being told of."""
         self.rows = list(answer.get("rows") or self.rows)
-        return f"{len(measure(self.rows))} models, {len(self.prompts)} prompts"
+        models, prompts = len(measure(self.rows)), len(self.prompts)
+        return f"{models} model{'s' * (models != 1)}, {prompts} prompt{'s' * (prompts != 1)}"
 
     def lines(self) -> Iterator[Sequence[Any]]:
         """A line a model."""
