@@ -19,6 +19,7 @@ from tui_trainer.tui.screens.pick_template import PickTemplate
 from tui_trainer.tui.screens.verdict import VerdictScreen
 from tui_trainer.tui.widgets.ask import Pick
 from tui_trainer.tui.widgets.batch_grid import FIELDS, BatchGrid
+from tui_trainer.tui.widgets.length_chart import LengthChart
 from tui_trainer.tui.widgets.row_table import RowTable
 from tui_trainer.tui.widgets.sample_view import VIEWS, SampleView
 from tui_trainer.tui.widgets.token_flow import TokenFlow
@@ -136,6 +137,20 @@ async def test_all_views_of_a_row(make_app: MakeApp) -> None:
             await pilot.pause()
             seen.append(view.view)
         assert seen == ["grid", "batch", "record", "stats", "messages", "tokens"]
+
+
+async def test_the_cutoff_moves_while_the_rows_have_the_focus(make_app: MakeApp) -> None:
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        view = await _row_shown(app, pilot)
+        chart = app.screen.query_one(LengthChart)
+        await pilot.press("[")
+        assert view.view == "stats"
+        await wait_until(pilot, lambda: "cutoff 512" in str(chart.render()))
+        await pilot.press("[", "[", "]", "[")
+        assert "cutoff 456" in str(chart.render())
+        await pilot.press("enter", "enter")
+        await wait_until(pilot, lambda: app.session.draft.config.data.max_length == 456)
 
 
 async def test_an_error_of_the_dataset_is_a_sentence_on_the_screen(make_app: MakeApp, world: FakeWorld) -> None:

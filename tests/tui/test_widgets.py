@@ -174,7 +174,7 @@ async def test_the_cutoff_moves_and_counts() -> None:
         chart.focus()
         assert "0 rows cut" in str(chart.render())
         for _ in range(15):
-            await pilot.press("left_square_bracket")
+            chart.move_cutoff(-1)
         shown = str(chart.render())
         assert "1 rows cut (25.0%)" in shown
         assert "40 steps an epoch" in shown

@@ -14,6 +14,7 @@ from tui_trainer.tui import format as fmt
 from tui_trainer.tui.screens.browsing import BrowsingScreen
 from tui_trainer.tui.session import Session
 from tui_trainer.tui.widgets.cursor_list import CursorList
+from tui_trainer.tui.widgets.length_chart import LengthChart
 from tui_trainer.tui.widgets.sample import Sample
 from tui_trainer.tui.widgets.sample_view import SampleView
 
@@ -42,6 +43,24 @@ class LookingScreen(BrowsingScreen):
         Binding("n", "change(1)", "Mask", id="data-next-change", tooltip="Next change of the mask"),
         Binding(
             "N", "change(-1)", "Mask back", show=False, id="data-previous-change", tooltip="Previous change of the mask"
+        ),
+        Binding(
+            "left_square_bracket",
+            "cutoff(-1)",
+            "Cutoff down",
+            show=False,
+            key_display="[",
+            id="data-cutoff-down",
+            tooltip="In the length statistics: move the cutoff down",
+        ),
+        Binding(
+            "right_square_bracket",
+            "cutoff(1)",
+            "Cutoff up",
+            show=False,
+            key_display="]",
+            id="data-cutoff-up",
+            tooltip="In the length statistics: move the cutoff up",
         ),
         Binding("d", "difference", "Differs", show=False, id="data-differs", tooltip="Where training and chat differ"),
         Binding("p", "piece(1)", "Piece", show=False, id="data-piece", tooltip="Next piece of a row that is split"),
@@ -190,6 +209,14 @@ class LookingScreen(BrowsingScreen):
         """The record, and back to the tokens."""
         view = self.query_one(SampleView)
         view.set_view("tokens" if view.view == "record" else "record")
+
+    def action_cutoff(self, direction: int) -> None:
+        """Move the cutoff of the length statistics, once they are on the screen."""
+        view = self.query_one(SampleView)
+        if view.view == "stats":
+            self.query_one(LengthChart).move_cutoff(direction)
+        else:
+            view.set_view("stats")
 
     def action_difference(self) -> None:
         """To the first token in which training differs from what a chat feeds."""

@@ -17,25 +17,9 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 class LengthChart(Widget, can_focus=True):
-    """Bars of row lengths; `[` and `]` move the cutoff, enter takes it as max_length."""
+    """Bars of row lengths and a cutoff that can be moved; enter takes it as max_length."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "left_square_bracket",
-            "move(-1)",
-            "Cutoff down",
-            key_display="[",
-            id="cutoff-down",
-            tooltip="Move the cutoff down",
-        ),
-        Binding(
-            "right_square_bracket",
-            "move(1)",
-            "Cutoff up",
-            key_display="]",
-            id="cutoff-up",
-            tooltip="Move the cutoff up",
-        ),
         Binding("enter", "take", "Take cutoff", id="cutoff-take", tooltip="Make the cutoff the new max_length"),
     ]
     DEFAULT_CSS = "LengthChart { padding: 0 1; }"
@@ -85,7 +69,7 @@ class LengthChart(Widget, can_focus=True):
         self._lengths, self._is_judging = Lengths(()), True
         self.refresh()
 
-    def action_move(self, direction: int) -> None:
+    def move_cutoff(self, direction: int) -> None:
         """Move the cutoff by about a twentieth, to a multiple of 8."""
         step = max(self._cutoff // 20 // 8, 1) * 8
         self._cutoff = max(8, (self._cutoff + direction * step) // 8 * 8)

@@ -258,6 +258,8 @@ class SampleView(Vertical):
         text = ""
         if self.view == "batch":
             text = self.query_one(BatchGrid).status()
+        elif self.view == "stats":
+            text = "[ and ] move the cutoff · enter in this pane makes it max_length"
         elif self._pane in ("tokens", "grid") and self.sample is not None and self.sample.num_tokens:
             text = token_status(self.sample, self.query_one(TokenFlow).cursor)
         elif self._pane in ("messages", "record") and self.sample is not None:
