@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,26 @@ _MOST_IDEAS = 5
 _COMMON_IDEAS = ("Who are you?", "What is the capital of France?", "Write two sentences about the sea.")
 
 
-def model_options(root: Path, draft_model: str | None) -> Iterator[tuple[str, str, str]]:
-    """Reference, line and note of each model, checkpoints of the newest runs first."""
-    for run in list_runs(root)[:_MOST_RUNS]:
-        checkpoints, best = list_checkpoints(run.layout), best_step(run.layout)
+def model_options(root: Path, draft_model: str | None) -> list[tuple[str, str, str]]:
+    """Reference, line and note of each model: checkpoints of the newest runs, the draft's, what the runs began with."""
+    found: list[tuple[str, str, str]] = []
+    bases: list[str] = []
+    runs = list_runs(root)[:_MOST_RUNS]
+    num_named = Counter(run.name for run in runs)
+    for run in runs:
+        checkpoints, best, base = list_checkpoints(run.layout), best_step(run.layout), base_model(run.layout)
+        bases += [base] if base else []
+        name = run.name if num_named[run.name] == 1 else run.id
         for checkpoint in reversed(checkpoints):
             words = [fmt.size(checkpoint.bytes)]
             words += ["the newest"] * (checkpoint is checkpoints[-1]) + ["the best"] * (checkpoint.step == best)
-            note = f"{', '.join(words)} · {base_model(run.layout) or 'from scratch'}"
-            yield f"{run.id}@{checkpoint.step}", f"{run.name} at step {fmt.count(checkpoint.step)}", note
-    if draft_model and "@" not in draft_model:
-        yield draft_model, draft_model, "the model of the arguments"
-    if draft_model != DEMO_MODEL:
-        yield DEMO_MODEL, DEMO_MODEL, "SmolLM2-135M-Instruct"
+            note = f"{', '.join(words)} · {base or 'from scratch'}"
+            found.append((f"{run.id}@{checkpoint.step}", f"{name} at step {fmt.count(checkpoint.step)}", note))
+    whole = dict.fromkeys(name for name in (draft_model, DEMO_MODEL, *bases) if name)
+    notes = {DEMO_MODEL: "SmolLM2-135M-Instruct"} | ({draft_model: "the model of the arguments"} if draft_model else {})
+    known = {value for value, _, _ in found}
+    found += [(name, name, notes.get(name, "a run began with it")) for name in whole if name not in known]
+    return found
 
 
 def ideas(reference: str, root: Path) -> list[str]:

@@ -14,6 +14,7 @@ from textual.widgets import Input, Static
 
 from tui_trainer.errors import Problem
 from tui_trainer.text import safe, safe_line
+from tui_trainer.tui.screens.choosing import ChoosingScreen
 from tui_trainer.tui.screens.editing import LORA_KEY, about, draft_field
 from tui_trainer.tui.screens.filing import FilingScreen
 from tui_trainer.tui.screens.launching import LaunchingScreen
@@ -31,7 +32,7 @@ CHANGED = "Changed"
 """The group of all fields that do not have their default."""
 
 
-class ArgsScreen(FilingScreen, LaunchingScreen):
+class ArgsScreen(ChoosingScreen, FilingScreen, LaunchingScreen):
     """Groups, fields, and what follows from them."""
 
     CSS_PATH = "args.tcss"

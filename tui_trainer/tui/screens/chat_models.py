@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -101,9 +102,12 @@ class ModelsScreen(WorkbenchScreen):
             if self.models.slot(name).saved_at:
                 self._slot_changed(name)
 
-    def action_model(self, name: str) -> None:
+    @work(group="models", exclusive=True, exit_on_error=False)
+    async def action_model(self, name: str) -> None:
         """Pick a model."""
-        options = list(model_options(self.session.root, self.session.draft.config.model.name_or_path))
+        own = self.session.draft.config.model.name_or_path
+        with self.session.type_ahead.held():
+            options = await asyncio.to_thread(model_options, self.session.root, own)
         if name == "b":
             options.insert(0, (_NONE, "none: talk to A alone", ""))
 

@@ -8,7 +8,7 @@ from textual import work
 from textual.binding import Binding, BindingType
 
 from tui_trainer.errors import WorkbenchError
-from tui_trainer.tui.screens.editing import EditingScreen
+from tui_trainer.tui.screens.choosing import ChoosingScreen
 from tui_trainer.tui.widgets.ask import Pick
 
 _OF_A_SOURCE = {"path", "name", "data_files", "split", "revision", "token_env", "format", "columns"}
@@ -17,7 +17,7 @@ _OF_A_SOURCE = {"path", "name", "data_files", "split", "revision", "token_env", 
 _TYPE_A_SPLIT = "\0type"
 
 
-class OpeningScreen(EditingScreen):
+class OpeningScreen(ChoosingScreen):
     """A screen from which another dataset can be opened."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -28,14 +28,12 @@ class OpeningScreen(EditingScreen):
     ]
 
     def edit_field(self, key: str) -> None:
-        """Ask for a new value of a field; source, columns, template and split have ways of their own."""
+        """Ask for a new value of a field; source, columns and split have ways of their own."""
         splits = self.session.dataset.state.splits
         if key == "data.path":
             self.action_open_source()
         elif key == "data.columns":
             self.action_map_columns()
-        elif key == "data.template":
-            self._pick_template()
         elif key == "data.split" and len(splits) > 1:
             options = [(name, name, words) for name, words in splits.items()]
             options.append((_TYPE_A_SPLIT, "a part of one …", "as train[:10%]"))
@@ -48,31 +46,6 @@ class OpeningScreen(EditingScreen):
             super().edit_field("data.split")
         elif split is not None:
             self.set_field("data.split", split)
-
-    @work(group="template", exclusive=True, exit_on_error=False)
-    async def _pick_template(self) -> None:
-        """Pick a chat template from those there are, looking at a row."""
-        from tui_trainer.tui.screens.pick_template import PickTemplate
-
-        draft, dataset = self.session.draft, self.session.dataset
-        try:
-            with self.session.type_ahead.held():
-                templates = await dataset.templates(draft.config)
-        except WorkbenchError as error:
-            self.say(str(error), problem=True)
-            return
-        row = self.row_looked_at if dataset.state.is_open else None
-        picker = PickTemplate(dataset, templates, draft.config.data.template or "", row)
-        self.app.push_screen(picker, self._template_picked)
-
-    def _template_picked(self, name: str | None) -> None:
-        if name is not None and name != (self.session.draft.config.data.template or ""):
-            self.set_field("data.template", name)
-
-    @property
-    def row_looked_at(self) -> int:
-        """The row that a choice is tried on."""
-        return 0
 
     def action_open_source(self) -> None:
         """Pick a dataset: one of before, a sample, or a path."""

@@ -55,8 +55,9 @@ class Templating:
 
     async def _offer(self) -> None:
         try:
-            await self._models.ensure_loaded()
-            answer = await self._models.call("templates", {})
+            with self._screen.session.type_ahead.held():
+                await self._models.ensure_loaded()
+                answer = await self._models.call("templates", {})
         except WorkbenchError as error:
             self._screen.say(str(error), problem=True)
             return

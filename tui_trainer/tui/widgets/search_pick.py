@@ -86,8 +86,10 @@ class SearchPick(Dialog[str | None]):
         fitting = [option for option in self._options if all(word in " ".join(option).lower() for word in words)]
         typed = text.strip()
         fitting.sort(key=lambda option: _distance(option, typed.lower()))
-        is_known = typed in [value for value, _, _ in fitting]
-        self._found = [*fitting, *([(typed, typed, "as typed")] if typed and not is_known else [])]
+        is_known = not typed or typed in [value for value, _, _ in fitting]
+        as_typed = [] if is_known else [(typed, typed, "as typed")]
+        # who writes a path or a hub id means that one, not one that begins like it or is told of beside another
+        self._found = [*as_typed, *fitting] if "/" in typed else [*fitting, *as_typed]
         listing = self.query_one(OptionList)
         listing.clear_options()
         listing.add_options([Option(option_line(line, note)) for _, line, note in self._found])
@@ -130,6 +132,6 @@ class SearchPick(Dialog[str | None]):
 
 
 def _distance(option: KnownOption, typed: str) -> int:
-    """How far an option is from what was typed: it begins its name, is in its name, or is only told of it."""
+    """How far an option is from what was typed: it is its name, begins it, is in it, or is only told of it."""
     name = option[0].lower()
-    return 0 if name.startswith(typed) else 1 if typed in name else 2
+    return 0 if name == typed else 1 if name.startswith(typed) else 2 if typed in name else 3
