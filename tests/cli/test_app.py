@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -97,11 +98,17 @@ def test_the_workbench_gets_its_target(call: Call, monkeypatch: pytest.MonkeyPat
     from tui_trainer.tui import app as workbench
 
     opened: list[str | None] = []
-    monkeypatch.setattr(workbench, "run", lambda target, **_: opened.append(target))
+
+    def run(target: str | None, **_: object) -> int:
+        opened.append(target)
+        return 0
+
+    monkeypatch.setattr(workbench, "run", run)
     monkeypatch.setattr(opening, "_has_terminal", lambda: True)
     for words in ([], ["a.toml"], ["--", "demo"]):
         assert call(*words).code == 0
     assert opened == [None, "a.toml", "demo"]
+    assert gc.isenabled()
 
 
 def test_the_workbench_needs_a_terminal(call: Call) -> None:

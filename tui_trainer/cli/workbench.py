@@ -25,9 +25,12 @@ def open_workbench(target: str | None = None) -> int:
             "the workbench needs a terminal", remedy=f"Use a command in scripts; `{PROGRAM} --help` lists them."
         )
     gc.disable()  # a tenth of the start otherwise; the app lets it go on
-    from tui_trainer.tui.app import run as run_workbench
+    try:
+        from tui_trainer.tui.app import run as run_workbench
 
-    return int(run_workbench(target, argv=redact_arguments(sys.argv)) or 0)
+        return run_workbench(target, argv=redact_arguments(sys.argv))
+    finally:
+        gc.enable()
 
 
 def _has_terminal() -> bool:
